@@ -1,0 +1,1 @@
+//! The participant that owns bookings and the capacity of resources.

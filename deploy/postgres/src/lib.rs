@@ -1,0 +1,1 @@
+//! A Postgres server for the local stack and for tests: found, or fetched, then started and stopped.

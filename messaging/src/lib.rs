@@ -1,0 +1,1 @@
+//! Kafka: consumers, producers, headers, topics. Knows no saga by name.

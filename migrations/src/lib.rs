@@ -1,0 +1,1 @@
+//! The database schemas of the orchestrator and the shipped workers.

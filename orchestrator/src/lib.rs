@@ -1,0 +1,1 @@
+//! The orchestrator service: engine, store, HTTP API.

@@ -1,0 +1,1 @@
+//! Avro schemas of every message, and the codec that reads and writes them.

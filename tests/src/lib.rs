@@ -1,0 +1,1 @@
+//! End-to-end scenarios on real Postgres and a real Kafka protocol.
