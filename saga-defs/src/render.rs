@@ -1,1 +1,1 @@
-//! todo
+//! Transcripts and diagrams of sagas and definitions, as text.

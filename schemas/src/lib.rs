@@ -1,1 +1,55 @@
-//! Avro schemas of every message, and the codec that reads and writes them.
+//! The Avro schemas of every message, and the codec that reads and writes them.
+//!
+//! Outside of this crate a message is [`Data`]: names to JSON values. Inside it is the body that its `.avsc` lays out,
+//! in Avro's [single-object encoding]: `C3 01`, eight bytes that say which schema wrote it, the fields.
+//!
+//! ```
+//! use schemas::Catalog;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let catalog = Catalog::shipped();
+//! let fields = serde_json::json!({ "bookingId": "0190a6b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b", "reason": "sold_out" });
+//! let bytes = catalog.encode("booking.BookingCancelled", fields.as_object().ok_or("not an object")?)?;
+//! let read = catalog.decode(&bytes)?;
+//! assert_eq!(&*read.message_type, "booking.BookingCancelled");
+//! assert_eq!(read.fields["reason"], "sold_out");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Versions
+//! `avro/<full name>.v<N>.avsc` holds version N of one record; every version ever published is kept, because its
+//! messages may still lie in a topic. Writing uses the newest version; reading finds the version that wrote the bytes
+//! by its fingerprint and hands out the fields of the newest. All versions of a name must be able to read each other,
+//! both ways ([`SchemaError::Incompatible`] says when not), so that services can be updated in any order.
+//!
+//! # How Avro becomes JSON
+//! | Avro | JSON |
+//! | --- | --- |
+//! | null, boolean, string, array, map, record | the same |
+//! | int, long | a number without fraction, in range |
+//! | float, double | a number; what JSON cannot say (NaN, infinity) is refused |
+//! | bytes, fixed | base64 text, standard alphabet, padded |
+//! | enum | its symbol as text |
+//! | uuid (a string) | text in the hyphenated form |
+//! | date, time-millis, time-micros, timestamp-* | the number on the wire |
+//! | union | the value itself, so no two branches may look alike in JSON |
+//!
+//! Refused when a schema is loaded, with a sentence that says so: decimal, big-decimal, duration, uuid that is not a
+//! string, records that contain themselves, types that are defined in another file. Aliases are not followed.
+//!
+//! # Hostile bytes
+//! Reading never panics. What it allocates is counted against [`DECODED_LIMIT_BYTES`] before it is allocated, whatever
+//! a length field claims, and its recursion is as deep as the schema, which has no cycles.
+
+mod avsc;
+mod catalog;
+mod codec;
+mod compat;
+mod shape;
+
+pub use catalog::{Catalog, SOURCE_LIMIT_BYTES, SchemaError};
+pub use codec::{
+    BodyFault, DECODED_LIMIT_BYTES, DecodeError, Decoded, ENCODED_LIMIT_BYTES, EncodeError, FieldProblem,
+};
+pub use saga_defs::Data;
+pub use shape::{EnumShape, FieldShape, FieldType, FixedShape, RecordShape, TimeType};

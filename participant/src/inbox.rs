@@ -1,0 +1,216 @@
+//! The inbox: what is recorded under each command id, in the worker's own database.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use saga_defs::ids::{CommandId, SagaId};
+use saga_defs::participant::Recorded;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement};
+use uuid::Uuid;
+
+use crate::erased::EncodedReply;
+
+/// A domain event as it is recorded with its command and published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredEvent {
+    pub(crate) topic: Cow<'static, str>,
+    pub(crate) key: String,
+    pub(crate) message_type: Cow<'static, str>,
+    pub(crate) value: Vec<u8>,
+}
+
+/// A row of the inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) recorded: Recorded,
+    /// Counts the writes of this row, from 1.
+    pub(crate) revision: i32,
+    /// Empty for `Claimed` and `Tombstoned`.
+    pub(crate) reply: EncodedReply,
+}
+
+/// A row to be written. `revision` is one more than that of the row it replaces, 1 for a new row.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(crate) command: CommandId,
+    pub(crate) saga: SagaId,
+    pub(crate) recorded: Recorded,
+    pub(crate) revision: i32,
+    /// The reply to send whenever the command comes again; `None` for `Claimed` and `Tombstoned`.
+    pub(crate) reply: Option<EncodedReply>,
+}
+
+/// Why the inbox could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InboxError {
+    #[error("the inbox cannot be reached: {0}")]
+    Database(#[from] DbErr),
+    #[error("another process works on the same commands: {written} of {wanted} inbox rows were as expected")]
+    Raced { wanted: usize, written: u64 },
+    #[error("the inbox row of command {command} cannot be understood: {why}")]
+    Corrupt { command: CommandId, why: String },
+}
+
+const READ: &str = "SELECT command_id, recorded, redrive, revision, reply_lost, reply_type, reply, events \
+                    FROM inbox WHERE command_id = ANY($1)";
+
+/// The rows of `commands` that there are.
+pub(crate) async fn read(
+    transaction: &DatabaseTransaction,
+    commands: Vec<Uuid>,
+) -> Result<HashMap<CommandId, Row>, InboxError> {
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, READ, [commands.into()]);
+    let rows = transaction.query_all_raw(statement).await?;
+    rows.iter().map(row).collect()
+}
+
+fn row(found: &QueryResult) -> Result<(CommandId, Row), InboxError> {
+    let command = CommandId::from_uuid(found.try_get("", "command_id")?);
+    let corrupt = |why: String| InboxError::Corrupt { command, why };
+    let recorded: String = found.try_get("", "recorded")?;
+    let redrive: i64 = found.try_get("", "redrive")?;
+    let recorded = match recorded.as_str() {
+        "claimed" => Recorded::Claimed,
+        "succeeded" => Recorded::Succeeded,
+        "rejected" => Recorded::Rejected { redrive: u32::try_from(redrive).unwrap_or(u32::MAX) },
+        "tombstoned" => Recorded::Tombstoned,
+        other => return Err(corrupt(format!("recorded is {other:?}"))),
+    };
+    let message_type: String = found.try_get("", "reply_type")?;
+    let events: Vec<u8> = found.try_get("", "events")?;
+    let reply = EncodedReply {
+        message_type: Arc::from(message_type),
+        value: found.try_get("", "reply")?,
+        lost: found.try_get("", "reply_lost")?,
+        events: unpack(&events).ok_or_else(|| corrupt("its events end too early".to_owned()))?,
+    };
+    Ok((command, Row { recorded, revision: found.try_get("", "revision")?, reply }))
+}
+
+// The revision is the guard: a row that another process wrote in between is not updated, and the count tells.
+const WRITE: &str = "INSERT INTO inbox (command_id, saga_id, recorded, redrive, revision, reply_lost, reply_type, reply, events) \
+     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::int[], $6::boolean[], $7::text[], $8::bytea[], $9::bytea[]) \
+     ON CONFLICT (command_id) DO UPDATE SET recorded = excluded.recorded, redrive = excluded.redrive, \
+        revision = excluded.revision, reply_lost = excluded.reply_lost, reply_type = excluded.reply_type, \
+        reply = excluded.reply, events = excluded.events, recorded_at = now() \
+     WHERE inbox.revision = excluded.revision - 1";
+
+/// Writes `rows`, all or (as the caller then rolls back) none.
+pub(crate) async fn write(transaction: &DatabaseTransaction, rows: &[Write]) -> Result<(), InboxError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let n = rows.len();
+    let (mut ids, mut sagas) = (Vec::<Uuid>::with_capacity(n), Vec::<Uuid>::with_capacity(n));
+    let (mut kinds, mut redrives) = (Vec::<String>::with_capacity(n), Vec::<i64>::with_capacity(n));
+    let (mut revisions, mut lost) = (Vec::<i32>::with_capacity(n), Vec::<bool>::with_capacity(n));
+    let (mut types, mut replies) = (Vec::<String>::with_capacity(n), Vec::<Vec<u8>>::with_capacity(n));
+    let mut events = Vec::<Vec<u8>>::with_capacity(n);
+    for row in rows {
+        ids.push(row.command.as_uuid());
+        sagas.push(row.saga.as_uuid());
+        let (kind, redrive) = words(row.recorded);
+        kinds.push(kind.to_owned());
+        redrives.push(i64::from(redrive));
+        revisions.push(row.revision);
+        let reply = row.reply.as_ref();
+        lost.push(reply.is_some_and(|reply| reply.lost));
+        types.push(reply.map(|reply| reply.message_type.to_string()).unwrap_or_default());
+        replies.push(reply.map(|reply| reply.value.clone()).unwrap_or_default());
+        events.push(reply.map(|reply| pack(&reply.events)).unwrap_or_default());
+    }
+    let values = [
+        ids.into(),
+        sagas.into(),
+        kinds.into(),
+        redrives.into(),
+        revisions.into(),
+        lost.into(),
+        types.into(),
+        replies.into(),
+        events.into(),
+    ];
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, WRITE, values);
+    let written = transaction.execute_raw(statement).await?.rows_affected();
+    if written == n as u64 { Ok(()) } else { Err(InboxError::Raced { wanted: n, written }) }
+}
+
+fn words(recorded: Recorded) -> (&'static str, u32) {
+    match recorded {
+        Recorded::Claimed => ("claimed", 0),
+        Recorded::Succeeded => ("succeeded", 0),
+        Recorded::Rejected { redrive } => ("rejected", redrive),
+        Recorded::Tombstoned => ("tombstoned", 0),
+    }
+}
+
+/// Events one after the other, each as four parts (topic, key, message type, value), each part after its length.
+fn pack(events: &[StoredEvent]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    for event in events {
+        for part in
+            [event.topic.as_bytes(), event.key.as_bytes(), event.message_type.as_bytes(), &event.value]
+        {
+            packed.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            packed.extend_from_slice(part);
+        }
+    }
+    packed
+}
+
+fn unpack(mut packed: &[u8]) -> Option<Vec<StoredEvent>> {
+    let mut events = Vec::new();
+    while !packed.is_empty() {
+        events.push(StoredEvent {
+            topic: text(&mut packed)?.into(),
+            key: text(&mut packed)?,
+            message_type: text(&mut packed)?.into(),
+            value: part(&mut packed)?.to_vec(),
+        });
+    }
+    Some(events)
+}
+
+fn text(packed: &mut &[u8]) -> Option<String> {
+    String::from_utf8(part(packed)?.to_vec()).ok()
+}
+
+fn part<'a>(packed: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = packed.split_first_chunk::<4>()?;
+    let (part, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    *packed = rest;
+    Some(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(topic: &'static str, value: &[u8]) -> StoredEvent {
+        StoredEvent {
+            topic: topic.into(),
+            key: "k".into(),
+            message_type: "booking.BookingCreated".into(),
+            value: value.to_vec(),
+        }
+    }
+
+    #[test]
+    fn events_come_back_as_they_were_packed() {
+        for events in
+            [vec![], vec![event("booking.created", b"")], vec![event("a", &[0, 255, 3]), event("b", b"x")]]
+        {
+            assert_eq!(unpack(&pack(&events)), Some(events));
+        }
+    }
+
+    #[test]
+    fn cut_or_wrong_bytes_are_noticed() {
+        let packed = pack(&[event("booking.created", b"12345")]);
+        for cut in 1..packed.len() {
+            assert_eq!(unpack(&packed[..cut]), None, "cut at {cut}");
+        }
+        assert_eq!(unpack(&[255; 8]), None);
+    }
+}

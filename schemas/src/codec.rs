@@ -1,0 +1,194 @@
+//! JSON to bytes and back, by walking a [`RecordShape`](crate::RecordShape).
+
+mod decode;
+mod encode;
+
+use std::fmt;
+use std::sync::Arc;
+
+use saga_defs::Data;
+
+pub(crate) use decode::{Decoder, read_message};
+pub(crate) use encode::{Encoder, UnknownNames};
+
+/// Most bytes that one encoded message may have.
+pub const ENCODED_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most memory that the fields of one decoded message may take.
+pub const DECODED_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+
+/// First two bytes of Avro's single-object encoding.
+const MAGIC: [u8; 2] = [0xC3, 0x01];
+
+/// Magic and fingerprint.
+pub(crate) const HEADER_LEN: usize = 10;
+
+/// The first ten bytes of every message that was written with the schema of this fingerprint.
+pub(crate) fn header(fingerprint: u64) -> [u8; HEADER_LEN] {
+    let mut header = [0; HEADER_LEN];
+    header[..2].copy_from_slice(&MAGIC);
+    header[2..].copy_from_slice(&fingerprint.to_le_bytes());
+    header
+}
+
+/// Splits a message into the fingerprint of its writer's schema and the body.
+pub(crate) fn split(bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
+    if let Some(found) = bytes.first_chunk::<2>()
+        && *found != MAGIC
+    {
+        return Err(DecodeError::WrongMagic { found: *found });
+    }
+    let Some((head, body)) = bytes.split_first_chunk::<HEADER_LEN>() else {
+        return Err(DecodeError::TooShort { length: bytes.len() });
+    };
+    let [_, _, fingerprint @ ..] = *head;
+    Ok((u64::from_le_bytes(fingerprint), body))
+}
+
+/// A message that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    /// Full name of its record.
+    pub message_type: Arc<str>,
+    /// The fields of the newest version of that record.
+    pub fields: Data,
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldProblem {
+    /// Where it is: `amountMinor`, `lines[2].price`.
+    pub field: String,
+    /// What was expected and what was found.
+    pub message: String,
+}
+
+impl fmt::Display for FieldProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// Why fields could not be written as a message.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EncodeError {
+    /// No schema has that name.
+    #[error("no schema is named {message_type}")]
+    UnknownType {
+        /// The name asked for.
+        message_type: String,
+    },
+    /// Some fields are missing or wrong; at most a hundred are named.
+    #[error("{message_type} cannot be written: {}", in_one_line(problems))]
+    Fields {
+        /// The record.
+        message_type: Arc<str>,
+        /// Each wrong field.
+        problems: Vec<FieldProblem>,
+    },
+    /// The message would be larger than [`ENCODED_LIMIT_BYTES`].
+    #[error("{message_type} cannot be written: it takes more than {ENCODED_LIMIT_BYTES} bytes")]
+    TooLarge {
+        /// The record.
+        message_type: Arc<str>,
+    },
+}
+
+fn in_one_line(problems: &[FieldProblem]) -> String {
+    problems.iter().map(FieldProblem::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Why bytes could not be read as a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not even a header.
+    #[error("{length} bytes are too few for a message: its header alone has {HEADER_LEN}")]
+    TooShort {
+        /// How many bytes there are.
+        length: usize,
+    },
+    /// It does not start as a message does.
+    #[error("starts with {:02x} {:02x}, not with c3 01 as Avro's single-object encoding does", found[0], found[1])]
+    WrongMagic {
+        /// The first two bytes.
+        found: [u8; 2],
+    },
+    /// No known schema wrote it.
+    #[error("no known schema has the fingerprint {fingerprint:016x}")]
+    UnknownFingerprint {
+        /// CRC-64-AVRO of the writer's schema.
+        fingerprint: u64,
+    },
+    /// It is a message of another type than the one asked for.
+    #[error("is a {found}, not a {expected}")]
+    OtherType {
+        /// The type asked for.
+        expected: String,
+        /// The type found.
+        found: Arc<str>,
+    },
+    /// The bytes after the header do not fit the writer's schema.
+    #[error("{message_type} cannot be read: {}{fault}", at(field))]
+    Body {
+        /// The record.
+        message_type: Arc<str>,
+        /// Where: `amountMinor`, `lines[2].price`; empty when it is the record as a whole.
+        field: String,
+        /// What is wrong there.
+        fault: BodyFault,
+    },
+}
+
+fn at(field: &str) -> String {
+    if field.is_empty() { String::new() } else { format!("{field}: ") }
+}
+
+/// What is wrong with a body.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyFault {
+    /// It ends inside a value.
+    #[error("the bytes end too early")]
+    Truncated,
+    /// Bytes are left after the last field.
+    #[error("{count} bytes are left over after the last field")]
+    LeftOver {
+        /// How many.
+        count: usize,
+    },
+    /// An integer with more bits than its type has.
+    #[error("an integer does not fit its type")]
+    IntegerRange,
+    /// A boolean that is neither 0 nor 1.
+    #[error("a boolean is {found}, not 0 or 1")]
+    NotBoolean {
+        /// The byte.
+        found: u8,
+    },
+    /// A negative length.
+    #[error("a length is negative")]
+    NegativeLength,
+    /// A text that is not UTF-8.
+    #[error("a text is not UTF-8")]
+    NotUtf8,
+    /// A uuid that is none.
+    #[error("a uuid is not in the hyphenated form")]
+    NotUuid,
+    /// NaN or infinity.
+    #[error("a number is not finite")]
+    NotFinite,
+    /// The index of a union's branch or of an enum's symbol that does not exist.
+    #[error("index {found} is not one of 0 to {last}")]
+    NoSuchIndex {
+        /// The index.
+        found: i64,
+        /// The highest one allowed.
+        last: usize,
+    },
+    /// The value would take more memory than [`DECODED_LIMIT_BYTES`].
+    #[error("the message takes more than {DECODED_LIMIT_BYTES} bytes of memory")]
+    TooLarge,
+    /// The newest version has no place for what an older one wrote. Versions like that are refused when they are
+    /// loaded, so this is never seen.
+    #[error("the newest version cannot hold it")]
+    NoPlace,
+}
