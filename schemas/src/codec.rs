@@ -9,7 +9,7 @@ use std::sync::Arc;
 use saga_defs::Data;
 
 pub(crate) use decode::{Decoder, read_message};
-pub(crate) use encode::{Encoder, UnknownNames};
+pub(crate) use encode::{Encoded, Encoder, UnknownNames};
 
 /// Most bytes that one encoded message may have.
 pub const ENCODED_LIMIT_BYTES: usize = 16 * 1024 * 1024;

@@ -9,7 +9,6 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordShape {
     pub(crate) full_name: Arc<str>,
-    pub(crate) doc: Option<Arc<str>>,
     pub(crate) fields: Vec<FieldShape>,
 }
 
@@ -17,11 +16,6 @@ impl RecordShape {
     /// Namespace and name, e.g. `booking.ReserveBooking`.
     pub fn full_name(&self) -> &str {
         &self.full_name
-    }
-
-    /// What its author wrote about it.
-    pub fn doc(&self) -> Option<&str> {
-        self.doc.as_deref()
     }
 
     /// All fields, in the order in which they are written.
@@ -39,7 +33,6 @@ impl RecordShape {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldShape {
     pub(crate) name: Arc<str>,
-    pub(crate) doc: Option<Arc<str>>,
     pub(crate) ty: FieldType,
     pub(crate) default: Option<DefaultValue>,
 }
@@ -55,11 +48,6 @@ impl FieldShape {
     /// Its name, unique in the record.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// What its author wrote about it.
-    pub fn doc(&self) -> Option<&str> {
-        self.doc.as_deref()
     }
 
     /// The type of its value.
