@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# A real Apache Kafka broker for tests: one process, broker and controller in one, on free ports of 127.0.0.1.
+#
+#   .ci/kafka.sh start [DIR]   starts one and prints its address, for example 127.0.0.1:23456; one that runs in DIR is used again
+#   .ci/kafka.sh stop [DIR]    stops it and removes what it stored
+#
+# DIR (default: saga-kafka-UID in the folder for temporary files) takes its data and its log, kafka.log. Needs Java 17 and Maven, which
+# fetches the broker's files (43 MB) once. By hand:
+#
+#   export TEST_KAFKA_BOOTSTRAP_SERVERS=$(.ci/kafka.sh start)
+#   cargo test -p tests -p messaging
+#   .ci/kafka.sh stop
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ready_within_s=90
+attempts=3
+
+fail() {
+    echo "kafka.sh: $*" >&2
+    exit 1
+}
+
+# The broker's process id, if one runs in $dir. The number alone could belong to anybody by now.
+running() {
+    local pid
+    pid=$(cat "$dir/pid" 2>/dev/null) || return 1
+    [[ $pid =~ ^[0-9]+$ ]] || return 1
+    ps -o args= -p "$pid" 2>/dev/null | grep -qF "kafka.Kafka $dir/server.properties" || return 1
+    echo "$pid"
+}
+
+accepts() {
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+# Below the range that systems hand out by themselves. Somebody may still take it first: then the start is tried again.
+free_port() {
+    local port
+    while true; do
+        port=$((20000 + RANDOM % 12000))
+        accepts "$port" || break
+    done
+    echo "$port"
+}
+
+cluster_id() {
+    local id=-
+    while [[ $id == -* ]]; do # the tool would take it for an option
+        id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c 1-22)
+    done
+    echo "$id"
+}
+
+fetch() {
+    command -v java >/dev/null || fail "java is missing: apt-get install default-jre-headless"
+    command -v mvn >/dev/null || fail "mvn is missing: apt-get install maven"
+    [[ -f $dir/libs/.complete ]] && return
+    rm -rf "$dir/libs"
+    mvn --batch-mode --quiet --file "$here/kafka/pom.xml" \
+        dependency:copy-dependencies "-DoutputDirectory=$dir/libs" </dev/null >"$dir/fetch.log" 2>&1 \
+        || fail "Maven could not fetch the broker's files: $(tail -n 20 "$dir/fetch.log")"
+    touch "$dir/libs/.complete"
+}
+
+configure() { # broker port, controller port
+    cat >"$dir/server.properties" <<-EOF
+	process.roles=broker,controller
+	node.id=1
+	controller.quorum.bootstrap.servers=127.0.0.1:$2
+	listeners=BROKER://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2
+	advertised.listeners=BROKER://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2
+	listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+	inter.broker.listener.name=BROKER
+	controller.listener.names=CONTROLLER
+	log.dirs=$dir/data
+	offsets.topic.replication.factor=1
+	offsets.topic.num.partitions=4
+	transaction.state.log.replication.factor=1
+	transaction.state.log.min.isr=1
+	share.coordinator.state.topic.replication.factor=1
+	share.coordinator.state.topic.min.isr=1
+	group.initial.rebalance.delay.ms=0
+	auto.create.topics.enable=false
+	EOF
+}
+
+try_start() {
+    local port controller pid deadline
+    port=$(free_port)
+    controller=$(free_port)
+    [[ $port != "$controller" ]] || return 1
+    rm -rf "$dir/data"
+    configure "$port" "$controller"
+    java -Xmx256m -cp "$dir/libs/*" kafka.tools.StorageTool \
+        format --standalone -t "$(cluster_id)" -c "$dir/server.properties" </dev/null >"$dir/format.log" 2>&1 || {
+        cat "$dir/format.log" >&2
+        return 1
+    }
+    # in a session of its own: Ctrl-C in the terminal, and the end of this script, are not meant for it
+    setsid java -Xmx512m -cp "$dir/libs/*" kafka.Kafka "$dir/server.properties" </dev/null >"$dir/kafka.log" 2>&1 &
+    pid=$!
+    echo "$pid" >"$dir/pid"
+    deadline=$((SECONDS + ready_within_s))
+    until grep -q 'Kafka Server started' "$dir/kafka.log" && accepts "$port"; do
+        kill -0 "$pid" 2>/dev/null || return 1
+        ((SECONDS < deadline)) || { kill -9 "$pid"; return 1; }
+        sleep 0.1
+    done
+    echo "127.0.0.1:$port"
+}
+
+start() {
+    mkdir -p "$dir"
+    if running >/dev/null; then
+        sed -n 's|^advertised.listeners=BROKER://\([^,]*\),.*|\1|p' "$dir/server.properties"
+        return
+    fi
+    fetch
+    for ((attempt = 1; attempt <= attempts; attempt++)); do
+        try_start && return
+        echo "kafka.sh: attempt $attempt of $attempts failed; the end of $dir/kafka.log:" >&2
+        tail -n 20 "$dir/kafka.log" >&2 || true
+    done
+    fail "the broker does not start"
+}
+
+stop() {
+    local pid deadline
+    if pid=$(running); then
+        kill "$pid"
+        deadline=$((SECONDS + 20))
+        while running >/dev/null; do
+            if ((SECONDS >= deadline)); then kill -9 "$pid"; fi
+            sleep 0.1
+        done
+    fi
+    rm -rf "$dir/data" "$dir/pid"
+}
+
+verb=${1-}
+dir=${2:-${TMPDIR:-/tmp}/saga-kafka-$(id -u)}
+[[ $dir == /* ]] || dir=$PWD/$dir
+case $verb in
+start | stop) "$verb" ;;
+*) fail "say start or stop; see the top of ${BASH_SOURCE[0]}" ;;
+esac
