@@ -250,7 +250,9 @@ impl Reader<'_> {
 
     fn step(&mut self, raw: RawStep) -> Step {
         let kind = self.kind(&raw.kind, raw.compensation.as_ref());
-        if let (Some(retry), false) = (&raw.compensation_retry, matches!(kind, StepKind::Compensatable { .. })) {
+        if let (Some(retry), false) =
+            (&raw.compensation_retry, matches!(kind, StepKind::Compensatable { .. }))
+        {
             let text = "only a compensatable step has a compensation_retry; remove it".to_owned();
             self.problem(retry.span(), text);
         }
@@ -318,7 +320,8 @@ impl Reader<'_> {
                 default
             }
             Err(_) => {
-                let message = format!("`{}` is not a duration; write e.g. 200ms, 5s, 15m, 2h", text.get_ref());
+                let message =
+                    format!("`{}` is not a duration; write e.g. 200ms, 5s, 15m, 2h", text.get_ref());
                 self.problem(text.span(), message);
                 default
             }
@@ -337,7 +340,10 @@ impl Reader<'_> {
             jitter: raw.jitter.unwrap_or(default.jitter),
         };
         let checks = [
-            ((1..=MAX_ATTEMPTS).contains(&policy.max_attempts), format!("max_attempts is 1 to {MAX_ATTEMPTS}")),
+            (
+                (1..=MAX_ATTEMPTS).contains(&policy.max_attempts),
+                format!("max_attempts is 1 to {MAX_ATTEMPTS}"),
+            ),
             ((1.0..=100.0).contains(&policy.multiplier), "multiplier is 1.0 to 100.0".to_owned()),
             ((0.0..=1.0).contains(&policy.jitter), "jitter is 0.0 to 1.0".to_owned()),
             (policy.max >= policy.initial, "max is not shorter than initial".to_owned()),

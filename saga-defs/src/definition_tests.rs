@@ -62,7 +62,11 @@ fn the_order_of_kinds_is_held() {
         "",
         1,
     );
-    let source = source.replacen("compensation_retry = { max_attempts = 10, initial = \"500ms\", max = \"1m\" }", "", 1);
+    let source = source.replacen(
+        "compensation_retry = { max_attempts = 10, initial = \"500ms\", max = \"1m\" }",
+        "",
+        1,
+    );
     let error = Definition::parse(&source).unwrap_err();
     assert_eq!(
         error.problems[0].message,

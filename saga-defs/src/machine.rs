@@ -11,6 +11,8 @@
 //! - After the pivot, or once a retriable step has begun, only forward.
 //! - A compensation that keeps failing ends in `stuck`, never in `compensated`.
 
+mod moved;
+
 use std::sync::Arc;
 
 use crate::Data;
@@ -20,62 +22,7 @@ use crate::retry::Jitter;
 use crate::saga::{Effect, Event, Outcome, Reason, Refusal, Saga, State, StepRecord, StepStatus, Try};
 use crate::time::Timestamp;
 
-/// When an event happens, and the jitter of a back-off that it may begin.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Moment {
-    /// Now.
-    pub at: Timestamp,
-    /// Spreads retries.
-    pub jitter: Jitter,
-}
-
-impl Moment {
-    /// The moment of a saga's next transition. The jitter follows from saga and revision, so that a replay finds it again.
-    pub fn of(saga: &Saga, at: Timestamp) -> Self {
-        Self { at, jitter: Jitter::of(saga.id, saga.revision) }
-    }
-}
-
-/// What an event does to a saga.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Transition {
-    /// It moved.
-    Moved(Moved),
-    /// It did not; a normal result, to be counted.
-    Ignored(Why),
-}
-
-/// A move: the saga afterwards and what is to be done.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Moved {
-    /// The saga afterwards.
-    pub saga: Saga,
-    /// What is to be done, after the commit.
-    pub effects: Vec<Effect>,
-}
-
-/// Why an event did nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Why {
-    /// The saga has ended.
-    Ended,
-    /// A reply to a command of this saga that is no longer the current one, or a second reply.
-    Late,
-    /// A reply to a command that this saga never sends.
-    Foreign,
-    /// A timer or a send failure of an attempt that is no longer the current one.
-    Stale,
-    /// The verb needs a stuck saga.
-    NotStuck,
-    /// The verb needs a saga in back-off.
-    NotInBackoff,
-    /// It compensates already.
-    Compensating,
-    /// What is out cannot be undone.
-    PointOfNoReturn,
-    /// The event makes a saga; there is one already.
-    Begun,
-}
+pub use moved::{Moment, Moved, Transition, Why};
 
 /// Makes a saga and asks for its first command. The input, the saga's own id under `sagaId` and under
 /// [`Definition::id_field`] are its first data.
@@ -183,7 +130,10 @@ impl Mover<'_> {
         }
         match (&self.saga.state, outcome) {
             (State::Completed | State::Compensated, _) => Err(Why::Ended),
-            (State::Awaiting(_) | State::Backoff { .. } | State::Stuck { .. }, Outcome::Succeeded { fields }) => {
+            (
+                State::Awaiting(_) | State::Backoff { .. } | State::Stuck { .. },
+                Outcome::Succeeded { fields },
+            ) => {
                 self.succeeded(current, fields);
                 Ok(())
             }
@@ -282,7 +232,9 @@ impl Mover<'_> {
         match (at.direction, self.kind(at.step)) {
             (Direction::Compensation, _) => return Err(Why::Compensating),
             (Direction::Forward, Some(StepKind::Retriable) | None) => return Err(Why::PointOfNoReturn),
-            (Direction::Forward, Some(StepKind::Pivot)) if may_have_happened => return Err(Why::PointOfNoReturn),
+            (Direction::Forward, Some(StepKind::Pivot)) if may_have_happened => {
+                return Err(Why::PointOfNoReturn);
+            }
             (Direction::Forward, Some(StepKind::Compensatable { .. } | StepKind::Pivot)) => {}
         }
         self.moved_on();
@@ -423,7 +375,8 @@ impl Mover<'_> {
 
     /// Undoes the last step that is done or may be; ends the saga when there is none.
     fn compensate_next(&mut self) {
-        let undone = |record: &StepRecord| matches!(record.status, StepStatus::Succeeded | StepStatus::InDoubt);
+        let undone =
+            |record: &StepRecord| matches!(record.status, StepStatus::Succeeded | StepStatus::InDoubt);
         match self.saga.steps.iter().rposition(undone) {
             Some(last) => self.send(Try::first(StepIndex(last as u16), Direction::Compensation)),
             None => self.end(State::Compensated),
@@ -488,7 +441,8 @@ impl Mover<'_> {
     }
 
     fn not_current(&self, command: CommandId) -> Why {
-        let sends = |step: &Step, direction| CommandId::derive(self.saga.id, &step.name, direction) == command;
+        let sends =
+            |step: &Step, direction| CommandId::derive(self.saga.id, &step.name, direction) == command;
         let known = self
             .definition
             .steps

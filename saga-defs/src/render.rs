@@ -1,1 +1,15 @@
-//! Transcripts and diagrams of sagas and definitions, as text.
+//! Transcripts and diagrams of sagas and definitions, as text for people.
+//!
+//! - [`describe`] says one transition in one [`Line`], from what the journal keeps of it; [`transcript_line`] says a
+//!   little more, from the saga before and what the event did. [`Columns`] aligns lines.
+//! - [`mermaid`] draws a definition, and where a saga of it is.
+//!
+//! Names, codes and messages come from strangers. No function here lets them out of their place: control characters
+//! and line breaks never reach a transcript, nor quotes, brackets and the like a diagram.
+
+mod mermaid;
+mod text;
+mod transcript;
+
+pub use mermaid::mermaid;
+pub use transcript::{Columns, Entry, Line, describe, transcript_line};
