@@ -1,1 +1,32 @@
 //! Kafka: consumers, producers, headers, topics. Knows no saga by name.
+//!
+//! The only crate that knows librdkafka. What every client relies on is set in [`settings`]; a [`Consumer`] hands out
+//! batches from a thread of its own, a [`Producer`] reports each delivery once, an [`AckedProducer`] publishes until
+//! everything is acknowledged.
+
+mod acked;
+mod cause;
+mod client_log;
+mod consumer;
+mod dead_letter;
+pub mod embedded;
+mod events;
+pub mod fetch;
+pub mod headers;
+mod poller;
+mod producer;
+mod record;
+pub mod settings;
+pub mod telemetry;
+pub mod topics;
+mod trace_parent;
+
+pub use acked::{AckedProducer, PublishError};
+pub use cause::Cause;
+pub use consumer::{
+    Assignments, BATCH_BYTES, CommitError, Consumer, ConsumerEvent, ConsumerLimits, Polled, StartAt,
+};
+pub use producer::{Deliveries, DeliveryFailure, Placed, Producer, SendError, WarmUpError};
+pub use record::{Headers, Received, Record};
+pub use settings::{KafkaError, KafkaSettings};
+pub use telemetry::TraceParent;

@@ -2,6 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::settings::{MAX_RECORD_BYTES, MAX_VALUE_BYTES};
+
+/// Bounds what Kafka adds to a record that is sent alone: the batch's header, lengths, offset and time.
+const RECORD_FRAMING_BYTES: usize = 128;
+/// Bounds what Kafka adds to a header: two lengths.
+const HEADER_FRAMING_BYTES: usize = 10;
+
 /// The headers of a record: an ordered list in which a name may occur several times and a value may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, Option<Vec<u8>>)>);
@@ -107,6 +114,27 @@ impl Record {
             headers,
             timestamp_ms: None,
         }
+    }
+
+    /// What it takes on the wire, in bytes, with a generous guess at the framing.
+    pub fn size_bytes(&self) -> usize {
+        let key = self.key.as_ref().map_or(0, Vec::len);
+        let value = self.value.as_ref().map_or(0, Vec::len);
+        let framing = RECORD_FRAMING_BYTES + HEADER_FRAMING_BYTES * self.headers.len();
+        key + value + self.headers.size_bytes() + framing
+    }
+
+    /// Whether it may be sent; if not, why.
+    pub(crate) fn check_size(&self) -> Result<(), String> {
+        let value = self.value.as_ref().map_or(0, Vec::len);
+        if value > MAX_VALUE_BYTES {
+            return Err(format!("its value has {value} bytes, allowed are {MAX_VALUE_BYTES}"));
+        }
+        let whole = self.size_bytes();
+        if whole > MAX_RECORD_BYTES {
+            return Err(format!("with key and headers it has {whole} bytes, allowed are {MAX_RECORD_BYTES}"));
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError as ClientError;
 
+use crate::cause::Cause;
 use crate::client_log::Logged;
 
 /// The largest value of a record, in bytes.
@@ -199,7 +200,7 @@ impl KafkaSettings {
             .set("reconnect.backoff.max.ms", "1000")
             .set("message.max.bytes", MAX_RECORD_BYTES.to_string());
         for (name, value) in defaults.config_map() {
-            config.set(*name, *value);
+            config.set(name, value);
         }
         for (name, value) in &self.properties {
             config.set(name, value);
@@ -267,7 +268,7 @@ pub enum KafkaError {
         role: &'static str,
         /// librdkafka's reason.
         #[source]
-        source: ClientError,
+        source: Cause,
     },
     /// No answer in time.
     #[error("Kafka at {servers} did not answer a question for {question}")]
@@ -278,7 +279,7 @@ pub enum KafkaError {
         servers: String,
         /// librdkafka's reason, if it gave one.
         #[source]
-        source: Option<ClientError>,
+        source: Option<Cause>,
     },
     /// The thread that polls cannot be started.
     #[error("cannot start the thread {name}")]
@@ -293,6 +294,6 @@ pub enum KafkaError {
 
 impl KafkaError {
     pub(crate) fn client(role: &'static str, source: ClientError) -> Self {
-        Self::Client { role, source }
+        Self::Client { role, source: source.into() }
     }
 }

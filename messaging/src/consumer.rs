@@ -1,0 +1,247 @@
+//! A member of a consumer group on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, config::RDKafkaLogLevel};
+use tokio::sync::mpsc;
+
+use crate::cause::Cause;
+use crate::client_log::{log_error, log_line};
+use crate::poller::Poller;
+use crate::record::Received;
+use crate::settings::{KafkaError, KafkaSettings};
+
+/// Where reading a partition starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// At this offset. If it does not exist (any more), [`ConsumerEvent::OffsetVanished`] says so.
+    Offset(i64),
+    /// At the offset that the group committed, or at the oldest record if there is none.
+    CommittedOrEarliest,
+    /// Not at all: the partition is ours in the group, and not read.
+    Skip,
+}
+
+/// Is told which partitions come and go. Called on the consumer's own poll thread; it may block, but nothing is read
+/// meanwhile, and after [`crate::settings::MAX_POLL_INTERVAL_MS`] the group takes the partitions away again.
+pub trait Assignments: Send + Sync + 'static {
+    /// These are all our partitions from now on; says where to start, in the same order (what is missing is skipped).
+    /// Every assignment has a generation of its own, rising from 1.
+    fn assigned(&self, generation: u64, partitions: &[(Arc<str>, i32)]) -> Vec<StartAt>;
+    /// The partitions of that generation are no longer ours; no batch of it is handed out after this.
+    fn revoked(&self, generation: u64, partitions: &[(Arc<str>, i32)]);
+}
+
+/// How much a consumer hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerLimits {
+    /// At most this many records in one batch (and about [`BATCH_BYTES`]).
+    pub batch_records: usize,
+    /// So many batches may wait to be taken; then the partitions are paused.
+    pub queued_batches: usize,
+}
+
+/// A batch is closed when it is this big, in bytes: a few huge records do not fill the memory.
+pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// The records of one poll round: all of one generation, in order per partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Polled {
+    /// The assignment under which they were read.
+    pub generation: u64,
+    /// At least one.
+    pub records: Vec<Received>,
+}
+
+/// What a consumer tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConsumerEvent {
+    /// Records were read.
+    Records(Polled),
+    /// The place to go on from does not exist: the partition delivers nothing more until the next assignment. Others
+    /// go on.
+    OffsetVanished {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// librdkafka's words.
+        text: String,
+    },
+    /// The broker is away, or the like. At most one a second; the consumer goes on by itself.
+    Failed(String),
+}
+
+/// A commit that did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The group refused it, or the coordinator is away.
+    #[error("the offsets were not committed")]
+    Refused(#[source] Cause),
+    /// No answer in time: it may still happen.
+    #[error("no answer to the commit of offsets within {limit:?}")]
+    Unanswered {
+        /// How long we waited.
+        limit: Duration,
+    },
+}
+
+/// A member of a consumer group. Dropping it leaves the group as well, see [`Consumer::stop`].
+pub struct Consumer {
+    client: Arc<BaseConsumer<Quiet>>,
+    progress: Arc<Progress>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Consumer {
+    /// Joins `group` for `topics` and starts to read. Events come out of the receiver; dropping that ends the reading.
+    ///
+    /// # Errors
+    /// A property is not allowed, or the thread cannot be started. A broker that is away is not an error here.
+    pub fn start(
+        settings: &KafkaSettings,
+        group: &str,
+        topics: &[&str],
+        limits: ConsumerLimits,
+        assignments: Arc<dyn Assignments>,
+    ) -> Result<(Self, mpsc::Receiver<ConsumerEvent>), KafkaError> {
+        let config = settings.consumer(group)?;
+        let client: BaseConsumer<Quiet> =
+            config.create_with_context(Quiet).map_err(|source| KafkaError::client("consumer", source))?;
+        let client = Arc::new(client);
+        client.subscribe(topics).map_err(|source| KafkaError::client("consumer", source))?;
+        let (out, events) = mpsc::channel(limits.queued_batches.max(1));
+        let progress = Arc::new(Progress::new());
+        let name = format!("poll {group}");
+        let poll = {
+            let (client, progress) = (client.clone(), progress.clone());
+            let embedded = settings.is_embedded();
+            move || Poller::new(&client, &progress, assignments, limits, out, embedded).run()
+        };
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(poll)
+            .map_err(|source| KafkaError::Thread { name, source })?;
+        Ok((Self { client, progress, thread: Some(thread) }, events))
+    }
+
+    /// Commits next offsets (that of the last record done, plus one) to the group, without waiting. A refusal is only
+    /// logged: a partition that was revoked meanwhile is another member's business now.
+    pub fn commit(&self, next_offsets: &[(Arc<str>, i32, i64)]) {
+        let result =
+            list_of(next_offsets).and_then(|offsets| self.client.commit(&offsets, CommitMode::Async));
+        if let Err(error) = result {
+            tracing::debug!(%error, "offsets were not committed");
+        }
+    }
+
+    /// As [`Consumer::commit`], and waits for the group's answer.
+    ///
+    /// # Errors
+    /// Refused, e.g. because the partition was revoked; or no answer within `limit`.
+    pub async fn commit_and_wait(
+        &self,
+        next_offsets: &[(Arc<str>, i32, i64)],
+        limit: Duration,
+    ) -> Result<(), CommitError> {
+        let offsets = list_of(next_offsets).map_err(|e| CommitError::Refused(e.into()))?;
+        let client = self.client.clone();
+        let commit = tokio::task::spawn_blocking(move || client.commit(&offsets, CommitMode::Sync));
+        match tokio::time::timeout(limit, commit).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(CommitError::Refused(error.into())),
+            Ok(Err(_)) | Err(_) => Err(CommitError::Unanswered { limit }),
+        }
+    }
+
+    /// How long ago the poll thread last came round: the sign of life of this consumer. It grows while
+    /// [`Assignments`] blocks, and for ever once the thread has ended.
+    pub fn last_poll_age(&self) -> Duration {
+        self.progress.age()
+    }
+
+    /// Stops reading, tells [`Assignments::revoked`], leaves the group and waits for all that. Blocks, normally for
+    /// some ten milliseconds.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.progress.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the poll thread of a consumer has panicked");
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn list_of(next_offsets: &[(Arc<str>, i32, i64)]) -> Result<TopicPartitionList, ClientError> {
+    let mut list = TopicPartitionList::with_capacity(next_offsets.len());
+    for (topic, partition, next) in next_offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
+    }
+    Ok(list)
+}
+
+/// What the poll thread and its owner know of each other.
+pub(crate) struct Progress {
+    pub(crate) stop: AtomicBool,
+    started: Instant,
+    last_poll_ms: AtomicU64,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { stop: AtomicBool::new(false), started: Instant::now(), last_poll_ms: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn polled(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_poll_ms.store(now, Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        let last = Duration::from_millis(self.last_poll_ms.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(last)
+    }
+}
+
+/// The context that librdkafka's callbacks get: rebalances are served by [`Poller`], except in the client's drop.
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log_line(level, facility, line);
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        log_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Quiet {
+    /// Only while the client closes: our poll loop has ended, all that is left is to let go.
+    fn rebalance(&self, client: &BaseConsumer<Self>, _: RDKafkaRespErr, _: &mut TopicPartitionList) {
+        if let Err(error) = client.unassign() {
+            tracing::debug!(%error, "cannot let go of partitions");
+        }
+    }
+}

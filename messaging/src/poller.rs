@@ -1,0 +1,317 @@
+//! The loop of a consumer's poll thread: poll, collect, hand out.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use crate::consumer::{
+    Assignments, BATCH_BYTES, ConsumerEvent, ConsumerLimits, Polled, Progress, Quiet, StartAt,
+};
+use crate::events::{Event, EventQueue, Place};
+use crate::record::Received;
+
+/// How long a poll waits for the first record of a round. Bounds how long a stop takes.
+const POLL_WAIT: Duration = Duration::from_millis(50);
+/// How long a poll waits while a batch is held back.
+const HELD_POLL_WAIT: Duration = Duration::from_millis(5);
+/// How long to wait for room in the queue before the partitions are paused: a pause throws away what was fetched ahead.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How often a failure is told at most.
+const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long one question for offsets may take at an assignment; it is repeated until there is an answer.
+const OFFSET_QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
+/// The wait between two such questions.
+const OFFSET_QUESTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// The poll thread's own state; nobody else touches it, so there are no locks.
+pub(crate) struct Poller<'c> {
+    client: &'c BaseConsumer<Quiet>,
+    progress: &'c Progress,
+    assignments: Arc<dyn Assignments>,
+    limits: ConsumerLimits,
+    out: mpsc::Sender<ConsumerEvent>,
+    embedded: bool,
+    /// Of the current assignment; 0 before the first.
+    generation: u64,
+    /// All partitions that the group gave us.
+    owned: Vec<Place>,
+    /// Those of them that are read.
+    reading: Vec<Place>,
+    /// Those whose offset does not exist.
+    vanished: Vec<Place>,
+    /// Collected in this round.
+    batch: Vec<Received>,
+    batch_bytes: usize,
+    /// Events that found no room in the queue yet, oldest first: at most one batch and one event per partition.
+    held: VecDeque<ConsumerEvent>,
+    paused: bool,
+    last_failure: Option<Instant>,
+}
+
+impl<'c> Poller<'c> {
+    pub(crate) fn new(
+        client: &'c BaseConsumer<Quiet>,
+        progress: &'c Progress,
+        assignments: Arc<dyn Assignments>,
+        limits: ConsumerLimits,
+        out: mpsc::Sender<ConsumerEvent>,
+        embedded: bool,
+    ) -> Self {
+        Self {
+            client,
+            progress,
+            assignments,
+            limits,
+            out,
+            embedded,
+            generation: 0,
+            owned: Vec::new(),
+            reading: Vec::new(),
+            vanished: Vec::new(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            held: VecDeque::new(),
+            paused: false,
+            last_failure: None,
+        }
+    }
+
+    /// Runs until told to stop or until nobody listens any more.
+    pub(crate) fn run(mut self) {
+        let Some(mut events) = EventQueue::of(self.client) else {
+            tracing::error!("a consumer without a group");
+            return;
+        };
+        while !self.progress.stopping() && !self.out.is_closed() {
+            self.progress.polled();
+            self.round(&mut events);
+            self.close_batch();
+            self.hand_out();
+        }
+        self.revoke();
+    }
+
+    /// Waits for something to happen, then takes what is there, up to a full batch.
+    fn round(&mut self, events: &mut EventQueue<'_, Quiet>) {
+        let mut wait = if self.held.is_empty() { POLL_WAIT } else { HELD_POLL_WAIT };
+        while let Some(event) = events.poll(wait) {
+            wait = Duration::ZERO;
+            self.take(event);
+            let full =
+                self.batch.len() >= self.limits.batch_records.max(1) || self.batch_bytes >= BATCH_BYTES;
+            if full || self.progress.stopping() {
+                break;
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Record(record) => {
+                if !has(&self.vanished, &record.topic, record.partition) {
+                    self.batch_bytes += record.size_bytes();
+                    self.batch.push(record);
+                }
+            }
+            Event::Assigned(places) => self.assign(places),
+            Event::Revoked => {
+                self.revoke();
+                if let Err(error) = self.client.unassign() {
+                    self.failed(format!("cannot let go of partitions: {error}"));
+                }
+            }
+            Event::Error { code: RDKafkaErrorCode::AutoOffsetReset, text, place: Some(place) } => {
+                self.vanished(place, text);
+            }
+            Event::Error { text, place: Some((topic, partition)), .. } => {
+                self.failed(format!("{topic} [{partition}]: {text}"));
+            }
+            Event::Error { text, place: None, .. } => self.failed(text),
+            Event::Committed(RDKafkaErrorCode::NoError) | Event::Served => {}
+            Event::Committed(code) => tracing::debug!(%code, "offsets were not committed"),
+        }
+    }
+
+    /// A new generation: asks where to start and starts there.
+    fn assign(&mut self, places: Vec<Place>) {
+        // An eager assignment follows a revocation; should one be missing, the old generation ends here all the same.
+        self.revoke();
+        self.generation += 1;
+        self.owned = places;
+        let starts = self.assignments.assigned(self.generation, &self.owned);
+        let resolved = self.resolve(&starts);
+        self.reading = resolved.iter().map(|(place, _)| place.clone()).collect();
+        let assigned = list_with(resolved).and_then(|list| self.client.assign(&list));
+        if let Err(error) = assigned {
+            self.failed(format!("cannot take the partitions of generation {}: {error}", self.generation));
+        }
+    }
+
+    /// Ends the current generation: what was collected under it is dropped, whoever owns the partitions next reads it.
+    fn revoke(&mut self) {
+        self.batch.clear();
+        self.batch_bytes = 0;
+        self.held.clear();
+        // A paused partition would stay paused when it comes back.
+        self.pause(false);
+        self.reading.clear();
+        self.vanished.clear();
+        let owned = std::mem::take(&mut self.owned);
+        if !owned.is_empty() {
+            self.assignments.revoked(self.generation, &owned);
+        }
+    }
+
+    /// Turns the answers into offsets. Asks the broker until it answers, or until we have to stop.
+    fn resolve(&mut self, starts: &[StartAt]) -> Vec<(Place, i64)> {
+        let mut resolved = Vec::with_capacity(starts.len());
+        let mut unknown = Vec::new();
+        for (place, start) in self.owned.iter().zip(starts) {
+            match start {
+                StartAt::Offset(offset) => resolved.push((place.clone(), *offset)),
+                StartAt::CommittedOrEarliest => unknown.push(place.clone()),
+                StartAt::Skip => {}
+            }
+        }
+        if unknown.is_empty() {
+            return resolved;
+        }
+        while !self.progress.stopping() {
+            match self.committed_or_earliest(&unknown) {
+                Ok(known) => {
+                    resolved.extend(known);
+                    return resolved;
+                }
+                Err(error) => self.failed(format!("cannot ask for committed offsets: {error}")),
+            }
+            std::thread::sleep(OFFSET_QUESTION_PAUSE);
+        }
+        Vec::new()
+    }
+
+    fn committed_or_earliest(&self, places: &[Place]) -> Result<Vec<(Place, i64)>, ClientError> {
+        let asked = list_with(places.iter().map(|place| (place.clone(), 0)))?;
+        let committed = self.client.committed_offsets(asked, OFFSET_QUESTION_TIMEOUT)?;
+        let mut known = Vec::with_capacity(places.len());
+        for (topic, partition) in places {
+            let element = committed.find_partition(topic, *partition);
+            if let Some(element) = &element {
+                element.error()?;
+            }
+            let offset = match element.map(|e| e.offset()) {
+                Some(Offset::Offset(offset)) => offset,
+                // Asking the embedded broker for its low watermark would wait half a second for a zero.
+                _ if self.embedded => 0,
+                _ => self.client.fetch_watermarks(topic, *partition, OFFSET_QUESTION_TIMEOUT)?.0,
+            };
+            known.push(((topic.clone(), *partition), offset));
+        }
+        Ok(known)
+    }
+
+    fn vanished(&mut self, (topic, partition): Place, text: String) {
+        if !has(&self.reading, &topic, partition) {
+            return;
+        }
+        // Not resumed after a pause either: it must not go on by itself somewhere else.
+        self.reading.retain(|(t, p)| *p != partition || **t != *topic);
+        self.vanished.push((topic.clone(), partition));
+        self.close_batch();
+        self.held.push_back(ConsumerEvent::OffsetVanished { topic, partition, text });
+    }
+
+    fn failed(&mut self, text: String) {
+        tracing::debug!(%text, "consumer");
+        let now = Instant::now();
+        if self.last_failure.is_some_and(|last| now.duration_since(last) < FAILURE_INTERVAL) {
+            return;
+        }
+        self.last_failure = Some(now);
+        // If there is no room, nobody is short of news.
+        let _ = self.out.try_send(ConsumerEvent::Failed(text));
+    }
+
+    fn close_batch(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.batch_bytes = 0;
+        let records = std::mem::take(&mut self.batch);
+        self.held.push_back(ConsumerEvent::Records(Polled { generation: self.generation, records }));
+    }
+
+    /// Moves what is held into the queue. Without room, waits a little, then pauses the partitions and keeps polling.
+    fn hand_out(&mut self) {
+        while let Some(event) = self.held.pop_front() {
+            let patience = if self.paused { Duration::ZERO } else { PATIENCE };
+            let Some(permit) = room(&self.out, patience) else {
+                self.held.push_front(event);
+                self.pause(true);
+                return;
+            };
+            permit.send(event);
+        }
+        self.pause(false);
+    }
+
+    fn pause(&mut self, pause: bool) {
+        if self.paused == pause {
+            return;
+        }
+        self.paused = pause;
+        let result = list_with(self.reading.iter().map(|place| (place.clone(), 0)))
+            .and_then(|list| if pause { self.client.pause(&list) } else { self.client.resume(&list) });
+        if let Err(error) = result {
+            self.failed(format!("cannot pause or resume partitions: {error}"));
+        }
+    }
+}
+
+fn has(places: &[Place], topic: &str, partition: i32) -> bool {
+    places.iter().any(|(t, p)| *p == partition && **t == *topic)
+}
+
+fn list_with(places: impl IntoIterator<Item = (Place, i64)>) -> Result<TopicPartitionList, ClientError> {
+    let mut list = TopicPartitionList::new();
+    for ((topic, partition), offset) in places {
+        list.add_partition_offset(&topic, partition, Offset::Offset(offset))?;
+    }
+    Ok(list)
+}
+
+/// A place in the queue, waiting for it at most this long. This thread belongs to no runtime, so it parks itself.
+fn room<T>(out: &mpsc::Sender<T>, patience: Duration) -> Option<mpsc::Permit<'_, T>> {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    match out.try_reserve() {
+        Ok(permit) => return Some(permit),
+        Err(_) if patience.is_zero() => return None,
+        Err(_) => {}
+    }
+    let deadline = Instant::now() + patience;
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut reserve = pin!(out.reserve());
+    loop {
+        if let Poll::Ready(permit) = reserve.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return permit.ok();
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        std::thread::park_timeout(left);
+    }
+}

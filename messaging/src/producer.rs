@@ -1,0 +1,335 @@
+//! The idempotent producer: records go in with a token, and each token comes back once with what became of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
+};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientContext, Message};
+
+use crate::cause::Cause;
+use crate::client_log::{log_error, log_line};
+use crate::record::Record;
+use crate::settings::{KafkaError, KafkaSettings, QUESTION_TIMEOUT};
+
+/// How long one poll of the poll thread takes when nothing happens. Bounds how long a stop takes.
+const POLL_WAIT: Duration = Duration::from_millis(50);
+/// How long a producer that is given up waits for librdkafka to hand over its last reports.
+const LAST_REPORTS: Duration = Duration::from_secs(2);
+
+// A token travels as librdkafka's opaque pointer, without an allocation.
+const _: () = assert!(usize::BITS == u64::BITS, "tokens are 64 bits wide");
+
+/// Where a record went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Placed {
+    /// The partition.
+    pub partition: i32,
+    /// The place in the partition.
+    pub offset: i64,
+}
+
+/// A record whose delivery was not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeliveryFailure {
+    /// The broker refuses a record of this size. It was not written.
+    #[error("too large: {0}")]
+    TooLarge(String),
+    /// The broker does not take this record and will not later: there is no such topic or partition, or the record
+    /// is invalid. It was not written.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// No confirmation in time, or the connection broke: it may have been written all the same.
+    #[error("unknown: {0}")]
+    Unknown(String),
+    /// As `Unknown`; and the producer is of no more use, see [`Producer::rebuild`].
+    #[error("fatal: {0}")]
+    Fatal(String),
+}
+
+/// A record that was not even taken into the producer's queue: its token will not come back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The queue is full: try again when some deliveries are in.
+    #[error("the producer's queue is full")]
+    QueueFull,
+    /// It is larger than [`crate::settings::MAX_VALUE_BYTES`] or [`crate::settings::MAX_RECORD_BYTES`].
+    #[error("the record is too large")]
+    TooLarge,
+    /// Anything else, e.g. no such partition; or the producer is fatal, see [`Producer::is_fatal`].
+    #[error("the record was not taken: {0}")]
+    Other(String),
+}
+
+/// Gets the outcomes. Called on the producer's poll thread, or on the thread that drops or rebuilds it: must not block.
+pub trait Deliveries: Send + Sync + 'static {
+    /// What became of the record that was sent with this token: exactly one call for each that `send` took.
+    fn delivered(&self, token: u64, outcome: Result<Placed, DeliveryFailure>);
+}
+
+/// A new producer could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum WarmUpError {
+    /// The topic does not exist.
+    #[error("topic {topic} does not exist")]
+    NoSuchTopic {
+        /// The topic.
+        topic: String,
+    },
+    /// The broker does not answer.
+    #[error("the broker did not answer within {limit:?}")]
+    Unreachable {
+        /// How long we waited.
+        limit: Duration,
+        /// librdkafka's reason.
+        #[source]
+        source: Cause,
+    },
+    /// The runtime is shutting down.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// An idempotent producer with a poll thread of its own. Dropping it reports what is still on its way as unknown.
+pub struct Producer {
+    settings: KafkaSettings,
+    linger: Duration,
+    deliveries: Arc<dyn Deliveries>,
+    running: RwLock<Running>,
+}
+
+impl Producer {
+    /// Starts a producer. It collects records for up to `linger` before it sends them.
+    ///
+    /// # Errors
+    /// A property is not allowed, or the thread cannot be started. A broker that is away is not an error here.
+    pub fn start(
+        settings: &KafkaSettings,
+        linger: Duration,
+        deliveries: Arc<dyn Deliveries>,
+    ) -> Result<Self, KafkaError> {
+        let running = RwLock::new(Running::start(settings, linger, deliveries.clone())?);
+        Ok(Self { settings: settings.clone(), linger, deliveries, running })
+    }
+
+    /// Queues a record. What becomes of it is told with `token`; records of one partition keep their order, as long
+    /// as nothing fails. Never blocks.
+    ///
+    /// # Errors
+    /// It was not taken, and its token will not come back.
+    pub fn send(&self, record: &Record, token: u64) -> Result<(), SendError> {
+        record.check_size().map_err(|_| SendError::TooLarge)?;
+        let message = BaseRecord::<[u8], [u8], usize> {
+            topic: &record.topic,
+            partition: record.partition,
+            payload: record.value.as_deref(),
+            key: record.key.as_deref(),
+            timestamp: record.timestamp_ms,
+            headers: headers_of(record),
+            delivery_opaque: token as usize,
+        };
+        self.running().client.send(message).map_err(|(error, _)| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => SendError::TooLarge,
+            _ => SendError::Other(error.to_string()),
+        })
+    }
+
+    /// Makes the first delivery fast: connects, gets the producer id (which otherwise takes half a second), and learns
+    /// where the partitions of these topics are. Sends no record.
+    ///
+    /// # Errors
+    /// The broker does not answer within `limit`, or a topic does not exist.
+    pub async fn warm_up(&self, topics: &[&str], limit: Duration) -> Result<(), WarmUpError> {
+        let client = self.running().client.clone();
+        let topics: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
+        let work = tokio::task::spawn_blocking(move || warm(&client, &topics, limit));
+        work.await.unwrap_or(Err(WarmUpError::Interrupted))
+    }
+
+    /// Waits until everything that was sent is reported, at most this long. Whether it is: `in_flight() == 0`.
+    pub fn flush(&self, limit: Duration) {
+        // librdkafka does not wait for the linger time while something flushes.
+        let client = self.running().client.clone();
+        if let Err(error) = client.flush(limit) {
+            tracing::debug!(%error, "records are still on their way");
+        }
+    }
+
+    /// How many records are on their way: taken, and not yet reported.
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.running().client.in_flight_count()).unwrap_or(0)
+    }
+
+    /// Whether an error has made this producer useless: nothing more can be sent before [`Producer::rebuild`].
+    pub fn is_fatal(&self) -> bool {
+        self.running().client.client().fatal_error().is_some()
+    }
+
+    /// Replaces a fatal producer by a new one. All tokens that are still out are reported as failed before this
+    /// returns. Does nothing while the producer works, so all who meet the same failure may call it.
+    ///
+    /// # Errors
+    /// A new producer cannot be made; the old one stays.
+    pub fn rebuild(&self) -> Result<(), KafkaError> {
+        let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
+        let Some((code, reason)) = running.client.client().fatal_error() else {
+            return Ok(());
+        };
+        tracing::warn!(%code, reason, "the producer failed for good and is replaced");
+        let new = Running::start(&self.settings, self.linger, self.deliveries.clone())?;
+        let old = std::mem::replace(&mut *running, new);
+        drop(running);
+        drop(old);
+        Ok(())
+    }
+
+    fn running(&self) -> std::sync::RwLockReadGuard<'_, Running> {
+        self.running.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One life of a producer.
+struct Running {
+    client: Arc<BaseProducer<Reports>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(
+        settings: &KafkaSettings,
+        linger: Duration,
+        deliveries: Arc<dyn Deliveries>,
+    ) -> Result<Self, KafkaError> {
+        let config = settings.producer(linger)?;
+        let client: BaseProducer<Reports> = config
+            .create_with_context(Reports { deliveries })
+            .map_err(|source| KafkaError::client("producer", source))?;
+        let client = Arc::new(client);
+        let stop = Arc::new(AtomicBool::new(false));
+        let poll = {
+            let (client, stop) = (client.clone(), stop.clone());
+            move || {
+                while !stop.load(Ordering::Acquire) {
+                    client.poll(POLL_WAIT);
+                }
+            }
+        };
+        let name = "poll producer".to_owned();
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(poll)
+            .map_err(|source| KafkaError::Thread { name, source })?;
+        Ok(Self { client, stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the poll thread of a producer has panicked");
+        }
+        // Every token still out is reported now, as failed.
+        self.client.purge(PurgeConfig::default().queue().inflight());
+        if let Err(error) = self.client.flush(LAST_REPORTS) {
+            tracing::warn!(%error, "not all deliveries were reported");
+        }
+    }
+}
+
+/// The context that gets librdkafka's delivery reports.
+struct Reports {
+    deliveries: Arc<dyn Deliveries>,
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log_line(level, facility, line);
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        log_error(&error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
+        let outcome = match result {
+            Ok(message) => Ok(Placed { partition: message.partition(), offset: message.offset() }),
+            Err((error, _)) => Err(classified(error)),
+        };
+        self.deliveries.delivered(token as u64, outcome);
+    }
+}
+
+/// What a failed delivery means. Unknown unless it is sure that the record was not, and will not be, written.
+fn classified(error: &ClientError) -> DeliveryFailure {
+    use RDKafkaErrorCode as Code;
+    let text = error.to_string();
+    match error.rdkafka_error_code() {
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge) => {
+            DeliveryFailure::TooLarge(text)
+        }
+        Some(
+            Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::InvalidTopic
+            | Code::InvalidRecord
+            | Code::InvalidTimestamp
+            | Code::PolicyViolation,
+        ) => DeliveryFailure::Refused(text),
+        Some(Code::Fatal | Code::Fenced) => DeliveryFailure::Fatal(text),
+        _ => DeliveryFailure::Unknown(text),
+    }
+}
+
+fn headers_of(record: &Record) -> Option<OwnedHeaders> {
+    if record.headers.is_empty() {
+        return None;
+    }
+    let empty = OwnedHeaders::new_with_capacity(record.headers.len());
+    Some(record.headers.iter().fold(empty, |all, (key, value)| all.insert(Header { key, value })))
+}
+
+/// Asking for metadata makes librdkafka connect, and the answer makes it ask for the producer id at once; left alone
+/// it looks for a connection every half second. The second question waits behind that of the id on the connection.
+fn warm(client: &BaseProducer<Reports>, topics: &[String], limit: Duration) -> Result<(), WarmUpError> {
+    let deadline = Instant::now() + limit;
+    let unreachable = |error: ClientError| WarmUpError::Unreachable { limit, source: error.into() };
+    let left = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        left.clamp(Duration::from_millis(1), QUESTION_TIMEOUT)
+    };
+    // All topics, not one by one: the question for an unknown topic would create it on the embedded broker.
+    let all = loop {
+        match client.client().fetch_metadata(None, left()) {
+            Ok(all) => break all,
+            Err(error) if Instant::now() >= deadline => return Err(unreachable(error)),
+            Err(_) => std::thread::sleep(Duration::from_millis(50).min(left())),
+        }
+    };
+    for topic in topics {
+        if !all.topics().iter().any(|known| known.name() == topic && known.error().is_none()) {
+            return Err(WarmUpError::NoSuchTopic { topic: topic.clone() });
+        }
+    }
+    for topic in topics {
+        client.client().fetch_metadata(Some(topic), left()).map_err(unreachable)?;
+    }
+    client.client().fetch_metadata(None, left()).map_err(unreachable)?;
+    Ok(())
+}

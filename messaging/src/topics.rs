@@ -1,0 +1,166 @@
+//! Topics: made if they are missing, and checked.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::types::RDKafkaErrorCode;
+
+use crate::client_log::Logged;
+use crate::settings::{KafkaError, KafkaSettings, MAX_RECORD_BYTES, QUESTION_TIMEOUT};
+
+/// How long the cluster may take to create topics, and then to show them to everybody.
+pub const CREATION_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often to look whether new topics are there.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A topic as it has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// The name.
+    pub name: Arc<str>,
+    /// How many partitions: exactly so many.
+    pub partitions: i32,
+    /// How many copies, when we make it. The embedded broker has one.
+    pub replication: i32,
+}
+
+impl TopicSpec {
+    /// A topic to be.
+    pub fn new(name: impl Into<Arc<str>>, partitions: i32, replication: i32) -> Self {
+        Self { name: name.into(), partitions, replication }
+    }
+}
+
+/// The topics are not as they have to be.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    /// The cluster cannot be asked.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// A topic has another number of partitions. They cannot be changed afterwards: keys would move.
+    #[error("topic {topic} has {found} partitions, expected {expected}")]
+    Partitions {
+        /// The topic.
+        topic: Arc<str>,
+        /// How many it has.
+        found: usize,
+        /// How many it must have.
+        expected: i32,
+    },
+    /// It is missing, and we do not create it: on the embedded broker its starter does.
+    #[error("topic {topic} does not exist on the embedded broker")]
+    Missing {
+        /// The topic.
+        topic: Arc<str>,
+    },
+    /// The cluster refuses to create it.
+    #[error("topic {topic} cannot be created: {code}")]
+    NotCreated {
+        /// The topic.
+        topic: String,
+        /// Kafka's reason.
+        code: RDKafkaErrorCode,
+    },
+    /// It was created, and the cluster does not show it.
+    #[error("topic {topic} was created but has no leader for all partitions after {CREATION_TIMEOUT:?}")]
+    NotReady {
+        /// The topic.
+        topic: Arc<str>,
+    },
+    /// The runtime is shutting down.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Creates the topics that are missing (never on the embedded broker) and checks the partitions of all.
+///
+/// # Errors
+/// The first topic that is not as it has to be, or the cluster that does not answer.
+pub async fn ensure(settings: &KafkaSettings, topics: &[TopicSpec]) -> Result<(), TopicError> {
+    let admin = Arc::new(settings.admin()?);
+    let missing = check(settings, &admin, topics).await?;
+    let Some(first) = missing.first() else {
+        return Ok(());
+    };
+    if settings.is_embedded() {
+        return Err(TopicError::Missing { topic: first.name.clone() });
+    }
+    create(settings, &admin, &missing).await?;
+    let deadline = Instant::now() + CREATION_TIMEOUT;
+    loop {
+        let Some(TopicSpec { name, .. }) = check(settings, &admin, topics).await?.into_iter().next() else {
+            return Ok(());
+        };
+        if Instant::now() >= deadline {
+            return Err(TopicError::NotReady { topic: name });
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Those that are missing. Asks for the metadata of all topics: the question for one unknown topic would create it, on
+/// the embedded broker and on a Kafka with `auto.create.topics.enable`.
+async fn check(
+    settings: &KafkaSettings,
+    admin: &Arc<AdminClient<Logged>>,
+    topics: &[TopicSpec],
+) -> Result<Vec<TopicSpec>, TopicError> {
+    let (admin, servers, topics) = (admin.clone(), settings.bootstrap_servers.clone(), topics.to_vec());
+    let look = move || {
+        let all = admin.inner().fetch_metadata(None, QUESTION_TIMEOUT).map_err(|source| {
+            KafkaError::Unreachable {
+                question: "its topics".to_owned(),
+                servers,
+                source: Some(source.into()),
+            }
+        })?;
+        let mut missing = Vec::new();
+        for spec in topics {
+            let known = all.topics().iter().find(|topic| topic.name() == &*spec.name);
+            let known = known.filter(|topic| topic.error().is_none());
+            match known {
+                Some(topic) if i32::try_from(topic.partitions().len()) != Ok(spec.partitions) => {
+                    let (found, expected) = (topic.partitions().len(), spec.partitions);
+                    return Err(TopicError::Partitions { topic: spec.name, found, expected });
+                }
+                Some(topic) if topic.partitions().iter().all(|partition| partition.leader() >= 0) => {}
+                _ => missing.push(spec),
+            }
+        }
+        Ok(missing)
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or(Err(TopicError::Interrupted))
+}
+
+async fn create(
+    settings: &KafkaSettings,
+    admin: &AdminClient<Logged>,
+    missing: &[TopicSpec],
+) -> Result<(), TopicError> {
+    let largest = MAX_RECORD_BYTES.to_string();
+    let new: Vec<NewTopic<'_>> = missing
+        .iter()
+        .map(|spec| {
+            NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(spec.replication))
+                .set("max.message.bytes", &largest)
+        })
+        .collect();
+    // Without these, an admin call waits for a minute.
+    let options =
+        AdminOptions::new().request_timeout(Some(CREATION_TIMEOUT)).operation_timeout(Some(CREATION_TIMEOUT));
+    let unreachable = |source: ClientError| KafkaError::Unreachable {
+        question: "the creation of topics".to_owned(),
+        servers: settings.bootstrap_servers.clone(),
+        source: Some(source.into()),
+    };
+    for result in admin.create_topics(&new, &options).await.map_err(unreachable)? {
+        match result {
+            // Another process of ours was faster.
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(TopicError::NotCreated { topic, code }),
+        }
+    }
+    Ok(())
+}
