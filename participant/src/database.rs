@@ -118,10 +118,7 @@ mod tests {
     #[test]
     fn a_lost_connection_is_tried_again() {
         let lost = sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
-        assert_eq!(
-            disposition(&DbErr::Exec(RuntimeErr::SqlxError(lost.into()))),
-            Disposition::TryAgain
-        );
+        assert_eq!(disposition(&DbErr::Exec(RuntimeErr::SqlxError(lost.into()))), Disposition::TryAgain);
         assert_eq!(disposition(&DbErr::Custom("a check of ours".to_owned())), Disposition::Refused);
     }
 }

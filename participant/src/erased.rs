@@ -11,6 +11,7 @@ use schemas::Catalog;
 use sea_orm::{DatabaseTransaction, DbErr};
 use serde::Serialize;
 
+use crate::calls::CallError;
 use crate::command::{Command, Message};
 use crate::handler::{Answered, ExternalHandler, Handler, HandlerError};
 use crate::inbox::StoredEvent;
@@ -80,7 +81,7 @@ pub(crate) trait Local: Speaks {
 pub(crate) trait External: Speaks {
     async fn claim(&self, transaction: &DatabaseTransaction, commands: &[&AnyCommand]) -> Result<(), Broken>;
     /// `Err` when the handler panicked or did not answer each command.
-    async fn call(&self, commands: &[&AnyCommand]) -> Result<Vec<Result<AnyAnswer, Refusal>>, Refusal>;
+    async fn call(&self, commands: &[&AnyCommand]) -> Result<Vec<Result<AnyAnswer, CallError>>, Refusal>;
     async fn settle(
         &self,
         catalog: &Catalog,
@@ -159,7 +160,7 @@ impl<H: ExternalHandler> External for OutsideHandler<H> {
         Ok(work.await.map_err(|panic| Broken::Handler(panicked(panic.as_ref())))??)
     }
 
-    async fn call(&self, commands: &[&AnyCommand]) -> Result<Vec<Result<AnyAnswer, Refusal>>, Refusal> {
+    async fn call(&self, commands: &[&AnyCommand]) -> Result<Vec<Result<AnyAnswer, CallError>>, Refusal> {
         let typed = all_typed::<H::Command>(commands)?;
         let work = AssertUnwindSafe(self.0.call(&typed)).catch_unwind();
         let answers = work.await.map_err(|panic| panicked(panic.as_ref()))?;
@@ -223,7 +224,10 @@ fn panicked(panic: &(dyn Any + Send)) -> Refusal {
 
 fn undone<R: Message + Serialize>(catalog: &Catalog, reply: Option<R>) -> Result<EncodedReply, Refusal> {
     let reply = reply.ok_or_else(|| {
-        Refusal::new("nothing_to_undo", "the handler of this command has no reply for a compensation of nothing")
+        Refusal::new(
+            "nothing_to_undo",
+            "the handler of this command has no reply for a compensation of nothing",
+        )
     })?;
     encode_reply(catalog, &reply, Vec::new(), Delivery::Sent)
 }

@@ -5,8 +5,9 @@ use sea_orm::{DatabaseTransaction, DbErr};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::calls::CallError;
 use crate::command::{Command, Message};
-use crate::outcome::{Outcome, Refusal};
+use crate::outcome::Outcome;
 
 /// Why a handler could not handle its batch. The batch is rolled back and taken apart; a command that fails alone is
 /// answered `failed`, the others go on. If the database is away, the whole batch is tried again instead.
@@ -114,10 +115,9 @@ pub trait ExternalHandler: Send + Sync + 'static {
         commands: &[&Command<Self::Command>],
     ) -> Result<(), HandlerError>;
 
-    /// Asks the outside, and gives an answer for each command in the same order. An `Err` means that it is not known to
-    /// have happened and may be asked again: the command stays claimed and is answered `failed`.
-    /// See [`call_each`](crate::call_each) for calls one by one.
-    async fn call(&self, commands: &[&Command<Self::Command>]) -> Vec<Result<Self::Answer, Refusal>>;
+    /// Asks the outside, and gives an answer for each command in the same order; see [`CallError`] for what it may say
+    /// instead, and [`call_each`](crate::call_each) for calls one by one.
+    async fn call(&self, commands: &[&Command<Self::Command>]) -> Vec<Result<Self::Answer, CallError>>;
 
     /// Writes down what was answered, and says what became of each command, in the same order. An
     /// [`Outcome::Failed`] leaves the command claimed.

@@ -1,12 +1,14 @@
 //! The inbox: what is recorded under each command id, in the worker's own database.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use saga_defs::ids::{CommandId, SagaId};
 use saga_defs::participant::Recorded;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement,
+};
 use uuid::Uuid;
 
 use crate::erased::EncodedReply;
@@ -134,6 +136,23 @@ pub(crate) async fn write(transaction: &DatabaseTransaction, rows: &[Write]) -> 
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, WRITE, values);
     let written = transaction.execute_raw(statement).await?.rows_affected();
     if written == n as u64 { Ok(()) } else { Err(InboxError::Raced { wanted: n, written }) }
+}
+
+const RELEASE: &str = "DELETE FROM inbox USING unnest($1::uuid[], $2::int[]) AS claim(command_id, revision) \
+     WHERE inbox.command_id = claim.command_id AND inbox.revision = claim.revision AND inbox.recorded = 'claimed' \
+     RETURNING inbox.command_id";
+
+/// Takes back claims that nobody else has claimed since; gives those that were taken back.
+pub(crate) async fn release(
+    database: &DatabaseConnection,
+    claims: impl Iterator<Item = (CommandId, i32)>,
+) -> Result<HashSet<CommandId>, InboxError> {
+    let (ids, revisions): (Vec<Uuid>, Vec<i32>) =
+        claims.map(|(command, revision)| (command.as_uuid(), revision)).unzip();
+    let statement =
+        Statement::from_sql_and_values(DbBackend::Postgres, RELEASE, [ids.into(), revisions.into()]);
+    let rows = database.query_all_raw(statement).await?;
+    rows.iter().map(|row| Ok(CommandId::from_uuid(row.try_get("", "command_id")?))).collect()
 }
 
 fn words(recorded: Recorded) -> (&'static str, u32) {

@@ -1,0 +1,135 @@
+//! From commands to answers: the rule, the handlers and the inbox, in one transaction per round.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use saga_defs::participant::Admission;
+use schemas::Catalog;
+use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use tokio_util::sync::CancellationToken;
+
+use crate::erased::{AnyCommand, AnyHandler};
+use crate::intake::Incoming;
+use crate::isolate::{AllOrNone, Failure, isolate};
+use crate::records::{Answer, Claim, Records, of_database, of_handler, rolled_back};
+use crate::retry::Stopped;
+
+/// Runs commands against the worker's database.
+pub(crate) struct Executor {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) database: DatabaseConnection,
+    pub(crate) handlers: Vec<AnyHandler>,
+    /// How long all calls to the outside of one round may take.
+    pub(crate) call_timeout: Duration,
+}
+
+/// What the first transaction made of a command.
+enum Admitted {
+    Answered(Answer),
+    /// Something outside is to be called.
+    Claimed(Claim),
+}
+
+impl Executor {
+    /// Answers each command of a round, in order; `None` where silence is the only truthful answer. A round holds at
+    /// most one command per saga: what a command leaves behind must be seen by the next one of its saga.
+    pub(crate) async fn run(
+        &self,
+        round: &[Incoming],
+        stop: &CancellationToken,
+    ) -> Result<Vec<Option<Answer>>, Stopped> {
+        let admitted = isolate(&Admitting(self), round, stop).await?;
+        let mut answers: Vec<Option<Answer>> = Vec::with_capacity(round.len());
+        let mut claims = Vec::new();
+        for (at, admitted) in admitted.into_iter().enumerate() {
+            answers.push(match admitted {
+                Ok(Admitted::Answered(answer)) => Some(answer),
+                Ok(Admitted::Claimed(claim)) => {
+                    claims.push((at, claim));
+                    None
+                }
+                Err(refusal) => Some(Answer::failed(&self.catalog, &refusal)),
+            });
+        }
+        if !claims.is_empty() {
+            for (at, answer) in self.run_outside(round, claims, stop).await? {
+                answers[at] = answer;
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// The first transaction of a round, and for commands without calls outside the only one.
+struct Admitting<'e>(&'e Executor);
+
+#[async_trait]
+impl AllOrNone<Incoming, Admitted> for Admitting<'_> {
+    async fn attempt(&self, commands: &[Incoming]) -> Result<Vec<Admitted>, Failure> {
+        let transaction = self.0.database.begin().await.map_err(of_database)?;
+        match self.work(&transaction, commands).await {
+            Ok(admitted) => {
+                transaction.commit().await.map_err(of_database)?;
+                Ok(admitted)
+            }
+            Err(failure) => Err(rolled_back(transaction, failure).await),
+        }
+    }
+}
+
+impl Admitting<'_> {
+    async fn work(
+        &self,
+        transaction: &DatabaseTransaction,
+        commands: &[Incoming],
+    ) -> Result<Vec<Admitted>, Failure> {
+        let handlers = &self.0.handlers;
+        let mut records = Records::read(&self.0.catalog, transaction, commands.iter()).await?;
+        let mut admitted: Vec<Option<Admitted>> = Vec::with_capacity(commands.len());
+        let mut to_run: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (at, command) in commands.iter().enumerate() {
+            let admission = records.admission(command);
+            if admission == Admission::Execute {
+                to_run.entry(command.handler).or_default().push(at);
+                admitted.push(None);
+            } else {
+                let answer =
+                    records.answer_without_running(command, admission, &handlers[command.handler])?;
+                admitted.push(Some(Admitted::Answered(answer)));
+            }
+        }
+        for (handler, places) in to_run {
+            let chosen: Vec<&Incoming> = places.iter().map(|at| &commands[*at]).collect();
+            let done = self.run_handler(&handlers[handler], transaction, &chosen, &mut records).await?;
+            for (at, done) in places.into_iter().zip(done) {
+                admitted[at] = Some(done);
+            }
+        }
+        records.write().await?;
+        Ok(admitted.into_iter().flatten().collect())
+    }
+
+    async fn run_handler(
+        &self,
+        handler: &AnyHandler,
+        transaction: &DatabaseTransaction,
+        chosen: &[&Incoming],
+        records: &mut Records<'_>,
+    ) -> Result<Vec<Admitted>, Failure> {
+        let commands: Vec<&AnyCommand> = chosen.iter().map(|command| &command.command).collect();
+        match handler {
+            AnyHandler::Local(handler) => {
+                let handled = handler.handle(&self.0.catalog, transaction, &commands).await;
+                let effects = handled.map_err(of_handler)?;
+                let answers = chosen.iter().zip(effects);
+                Ok(answers.map(|(at, effect)| Admitted::Answered(records.conclude(at, effect))).collect())
+            }
+            AnyHandler::External(handler) => {
+                handler.claim(transaction, &commands).await.map_err(of_handler)?;
+                Ok(chosen.iter().map(|command| Admitted::Claimed(records.claim(command))).collect())
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Commands whose effect lies outside: called between two transactions, then settled, or released when it is certain
+//! that nothing happened.
+//!
+//! `failed` promises that nothing happened: the orchestrator does not undo a step that only ever failed. So a forward
+//! command is answered `failed` only if its call was certainly not made and no earlier call can have been either;
+//! then its claim is taken back. In every other case there is no answer: the step times out, counts as in doubt, and is
+//! undone too. A compensation may always be answered `failed`: it is only ever tried again.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use saga_defs::ids::Direction;
+use saga_defs::participant::Admission;
+use sea_orm::{DatabaseTransaction, TransactionTrait};
+use tokio_util::sync::CancellationToken;
+
+use crate::calls::CallError;
+use crate::erased::{AnyAnswer, AnyCommand, AnyHandler, External};
+use crate::executor::Executor;
+use crate::inbox;
+use crate::intake::Incoming;
+use crate::isolate::{AllOrNone, Failure, isolate};
+use crate::outcome::Refusal;
+use crate::records::{Answer, Claim, Records, of_database, of_handler, of_inbox, rolled_back};
+use crate::retry::Stopped;
+
+type Place = usize;
+
+/// A command that the outside answered.
+struct Called<'a> {
+    command: &'a Incoming,
+    answer: AnyAnswer,
+}
+
+/// A command of which it is certain that nothing happened.
+struct Unmade<'a> {
+    command: &'a Incoming,
+    claim: Claim,
+}
+
+impl Executor {
+    /// Calls the outside for the claimed commands of `round`, and settles them.
+    pub(crate) async fn run_outside(
+        &self,
+        round: &[Incoming],
+        claims: Vec<(Place, Claim)>,
+        stop: &CancellationToken,
+    ) -> Result<Vec<(Place, Option<Answer>)>, Stopped> {
+        let mut answers = Vec::with_capacity(claims.len());
+        let (mut called_at, mut called) = (Vec::new(), Vec::new());
+        let (mut unmade_at, mut unmade) = (Vec::new(), Vec::new());
+        for (at, claim, answer) in self.call_all(round, claims).await {
+            let command = &round[at];
+            match answer {
+                Ok(answer) => {
+                    called_at.push(at);
+                    called.push(Called { command, answer });
+                }
+                Err(CallError::NotMade(refusal)) if claim.first && is_forward(command) => {
+                    unmade_at.push((at, refusal));
+                    unmade.push(Unmade { command, claim });
+                }
+                Err(CallError::NotMade(refusal) | CallError::Unknown(refusal)) => {
+                    answers.push((at, self.without_promise(command, &refusal)));
+                }
+            }
+        }
+        let settled = isolate(&Settling(self), &called, stop).await?;
+        for (at, settled) in called_at.into_iter().zip(settled) {
+            let answer = settled.map_or_else(|why| self.without_promise(&round[at], &why), Some);
+            answers.push((at, answer));
+        }
+        let released = isolate(&Releasing(self), &unmade, stop).await?;
+        for ((at, refusal), released) in unmade_at.into_iter().zip(released) {
+            answers.push((
+                at,
+                match released {
+                    Ok(true) => Some(Answer::failed(&self.catalog, &refusal)),
+                    Ok(false) | Err(_) => self.without_promise(&round[at], &refusal),
+                },
+            ));
+        }
+        Ok(answers)
+    }
+
+    async fn call_all(
+        &self,
+        round: &[Incoming],
+        claims: Vec<(Place, Claim)>,
+    ) -> Vec<(Place, Claim, Result<AnyAnswer, CallError>)> {
+        let mut by_handler: BTreeMap<usize, Vec<(Place, Claim)>> = BTreeMap::new();
+        for (at, claim) in claims {
+            by_handler.entry(round[at].handler).or_default().push((at, claim));
+        }
+        let calls = by_handler.into_iter().map(|(handler, claims)| async move {
+            let commands: Vec<&AnyCommand> = claims.iter().map(|(at, _)| &round[*at].command).collect();
+            let answers = match &self.handlers[handler] {
+                AnyHandler::External(handler) => self.call(handler.as_ref(), &commands).await,
+                AnyHandler::Local(_) => Vec::new(),
+            };
+            claims
+                .into_iter()
+                .zip(answers)
+                .map(|((at, claim), answer)| (at, claim, answer))
+                .collect::<Vec<_>>()
+        });
+        join_all(calls).await.into_iter().flatten().collect()
+    }
+
+    /// Calls for all commands at once; if the handler breaks over them, once more for each alone, which the idempotency
+    /// key makes safe.
+    async fn call(
+        &self,
+        handler: &dyn External,
+        commands: &[&AnyCommand],
+    ) -> Vec<Result<AnyAnswer, CallError>> {
+        match self.call_in_time(handler, commands).await {
+            Ok(answers) => answers,
+            Err(refusal) if commands.len() == 1 => vec![Err(CallError::Unknown(refusal))],
+            Err(_) => {
+                let each = commands.iter().map(|command| async {
+                    let answer = self.call_in_time(handler, std::slice::from_ref(command)).await;
+                    answer.map_err(CallError::Unknown).and_then(only)
+                });
+                join_all(each).await
+            }
+        }
+    }
+
+    async fn call_in_time(
+        &self,
+        handler: &dyn External,
+        commands: &[&AnyCommand],
+    ) -> Result<Vec<Result<AnyAnswer, CallError>>, Refusal> {
+        let Ok(answers) = tokio::time::timeout(self.call_timeout, handler.call(commands)).await else {
+            let late = Refusal::new("call_timed_out", format!("no answer within {:?}", self.call_timeout));
+            return Ok(commands.iter().map(|_| Err(CallError::Unknown(late.clone()))).collect());
+        };
+        answers
+    }
+
+    /// The answer when it cannot be promised that nothing happened.
+    fn without_promise(&self, command: &Incoming, refusal: &Refusal) -> Option<Answer> {
+        if is_forward(command) {
+            let id = command.headers.command_id;
+            tracing::warn!(command = %id, code = %refusal.code, "no answer is sent, it may have happened: {}", refusal.message);
+            return None;
+        }
+        Some(Answer::failed(&self.catalog, refusal))
+    }
+}
+
+fn is_forward(command: &Incoming) -> bool {
+    command.headers.direction == Direction::Forward
+}
+
+fn only<T>(mut answers: Vec<Result<T, CallError>>) -> Result<T, CallError> {
+    let none = || Err(CallError::Unknown(Refusal::new("handler_failed", "the handler gave no answer")));
+    answers.pop().unwrap_or_else(none)
+}
+
+/// The second transaction of a round: what the outside answered.
+struct Settling<'e>(&'e Executor);
+
+#[async_trait]
+impl<'a> AllOrNone<Called<'a>, Answer> for Settling<'_> {
+    async fn attempt(&self, called: &[Called<'a>]) -> Result<Vec<Answer>, Failure> {
+        let transaction = self.0.database.begin().await.map_err(of_database)?;
+        match self.work(&transaction, called).await {
+            Ok(answers) => {
+                transaction.commit().await.map_err(of_database)?;
+                Ok(answers)
+            }
+            Err(failure) => Err(rolled_back(transaction, failure).await),
+        }
+    }
+}
+
+impl Settling<'_> {
+    /// Asks the rule once more: another process may have settled the same command meanwhile.
+    async fn work(
+        &self,
+        transaction: &DatabaseTransaction,
+        called: &[Called<'_>],
+    ) -> Result<Vec<Answer>, Failure> {
+        let Executor { catalog, handlers, .. } = self.0;
+        let mut records =
+            Records::read(catalog, transaction, called.iter().map(|called| called.command)).await?;
+        let mut answers: Vec<Option<Answer>> = Vec::with_capacity(called.len());
+        let mut to_settle: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (at, Called { command, .. }) in called.iter().enumerate() {
+            let admission = records.admission(command);
+            if admission == Admission::Execute {
+                to_settle.entry(command.handler).or_default().push(at);
+                answers.push(None);
+            } else {
+                let handler = &handlers[command.handler];
+                answers.push(Some(records.answer_without_running(command, admission, handler)?));
+            }
+        }
+        for (handler, places) in to_settle {
+            let AnyHandler::External(handler) = &handlers[handler] else { continue };
+            let answered: Vec<_> =
+                places.iter().map(|at| (&called[*at].command.command, &called[*at].answer)).collect();
+            let effects = handler.settle(catalog, transaction, &answered).await.map_err(of_handler)?;
+            for (at, effect) in places.into_iter().zip(effects) {
+                answers[at] = Some(records.conclude(called[at].command, effect));
+            }
+        }
+        records.write().await?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+}
+
+/// Takes back the claims of calls that were certainly not made. An output is false when somebody else has claimed the
+/// command since.
+struct Releasing<'e>(&'e Executor);
+
+#[async_trait]
+impl<'a> AllOrNone<Unmade<'a>, bool> for Releasing<'_> {
+    async fn attempt(&self, unmade: &[Unmade<'a>]) -> Result<Vec<bool>, Failure> {
+        let claims = unmade.iter().map(|unmade| (unmade.command.headers.command_id, unmade.claim.revision));
+        let released = inbox::release(&self.0.database, claims).await.map_err(of_inbox)?;
+        Ok(unmade.iter().map(|unmade| released.contains(&unmade.command.headers.command_id)).collect())
+    }
+}

@@ -1,0 +1,203 @@
+//! What is recorded about the commands of one transaction: read once, judged by the rule, written once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use messaging::headers::OutcomeKind;
+use saga_defs::ids::{CommandId, Direction};
+use saga_defs::participant::{Admission, Incoming as Facts, Recorded, admit};
+use schemas::Catalog;
+use sea_orm::{DatabaseTransaction, DbErr};
+use uuid::Uuid;
+
+use crate::database::{Disposition, disposition};
+use crate::erased::{AnyHandler, Broken, Effect, EncodedReply, encode_reply};
+use crate::inbox::{self, InboxError, Row, Write};
+use crate::intake::Incoming;
+use crate::isolate::Failure;
+use crate::outcome::{Delivery, Refusal};
+
+/// What is to be sent for one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) outcome: OutcomeKind,
+    pub(crate) reply: EncodedReply,
+}
+
+impl Answer {
+    /// A refusal: `Rejected` or `Failed`.
+    pub(crate) fn refusal(catalog: &Catalog, outcome: OutcomeKind, refusal: &Refusal) -> Self {
+        let reply = encode_reply(catalog, refusal, Vec::new(), Delivery::Sent).unwrap_or_else(|error| {
+            // Only a catalogue without saga.Refusal gets here, and the builder checks for that.
+            tracing::error!(code = %refusal.code, "a refusal cannot be encoded: {}", error.message);
+            EncodedReply { message_type: Arc::from(""), value: Vec::new(), lost: true, events: Vec::new() }
+        });
+        Self { outcome, reply }
+    }
+
+    pub(crate) fn failed(catalog: &Catalog, refusal: &Refusal) -> Self {
+        Self::refusal(catalog, OutcomeKind::Failed, refusal)
+    }
+}
+
+/// The inbox rows of some commands within one transaction.
+pub(crate) struct Records<'a> {
+    catalog: &'a Catalog,
+    transaction: &'a DatabaseTransaction,
+    found: HashMap<CommandId, Row>,
+    writes: Vec<Write>,
+}
+
+impl<'a> Records<'a> {
+    /// Reads what is recorded about `commands`, and about the forward commands of compensations.
+    pub(crate) async fn read(
+        catalog: &'a Catalog,
+        transaction: &'a DatabaseTransaction,
+        commands: impl Iterator<Item = &Incoming>,
+    ) -> Result<Self, Failure> {
+        let mut ids: Vec<Uuid> = Vec::with_capacity(commands.size_hint().0);
+        for command in commands {
+            ids.push(command.headers.command_id.as_uuid());
+            if command.headers.direction == Direction::Compensation {
+                ids.push(command.forward_id.as_uuid());
+            }
+        }
+        let writes = Vec::with_capacity(ids.len());
+        let found = inbox::read(transaction, ids).await.map_err(of_inbox)?;
+        Ok(Self { catalog, transaction, found, writes })
+    }
+
+    /// What the rule says to a command.
+    pub(crate) fn admission(&self, command: &Incoming) -> Admission {
+        let facts = Facts { direction: command.headers.direction, redrive: command.headers.redrive };
+        admit(self.own(command).map(|row| row.recorded), self.forward(command).map(|row| row.recorded), facts)
+    }
+
+    /// The answer to a command whose handler is not to run.
+    pub(crate) fn answer_without_running(
+        &mut self,
+        command: &Incoming,
+        admission: Admission,
+        handler: &AnyHandler,
+    ) -> Result<Answer, Failure> {
+        if admission == Admission::Tombstone {
+            let undone = handler.speaks().nothing_to_undo(self.catalog, &command.command);
+            let reply = undone.map_err(Failure::Refused)?;
+            let forward = self.forward(command);
+            if !forward.is_some_and(|row| row.recorded == Recorded::Tombstoned) {
+                let revision = next(forward);
+                self.writes.push(command.tombstone(revision));
+            }
+            self.writes.push(command.record(
+                Recorded::Succeeded,
+                next(self.own(command)),
+                Some(reply.clone()),
+            ));
+            return Ok(Answer { outcome: OutcomeKind::Succeeded, reply });
+        }
+        let recorded = self.own(command).map(|row| (row.recorded, &row.reply));
+        Ok(match recorded {
+            Some((Recorded::Succeeded, reply)) => {
+                Answer { outcome: OutcomeKind::Succeeded, reply: reply.clone() }
+            }
+            Some((Recorded::Rejected { .. }, reply)) => {
+                Answer { outcome: OutcomeKind::Rejected, reply: reply.clone() }
+            }
+            Some((Recorded::Claimed | Recorded::Tombstoned, _)) | None => {
+                let late =
+                    Refusal::new("tombstoned", "this step was already undone; its command came too late");
+                Answer::refusal(self.catalog, OutcomeKind::Rejected, &late)
+            }
+        })
+    }
+
+    /// Marks a command as claimed: from now on it may have an effect outside.
+    pub(crate) fn claim(&mut self, command: &Incoming) -> Claim {
+        let own = self.own(command);
+        // The revision grows also when the row is claimed already, so that whoever claimed it before can notice.
+        let claim =
+            Claim { revision: next(own), first: !own.is_some_and(|row| row.recorded == Recorded::Claimed) };
+        self.writes.push(command.record(Recorded::Claimed, claim.revision, None));
+        claim
+    }
+
+    /// Records what became of a command, and gives its answer.
+    pub(crate) fn conclude(&mut self, command: &Incoming, effect: Effect) -> Answer {
+        let (outcome, recorded, reply) = match effect {
+            Effect::Succeeded(reply) => (OutcomeKind::Succeeded, Recorded::Succeeded, reply),
+            Effect::Rejected(reply) => {
+                (OutcomeKind::Rejected, Recorded::Rejected { redrive: command.headers.redrive }, reply)
+            }
+            Effect::Failed(refusal) => return Answer::failed(self.catalog, &refusal),
+        };
+        let own = next(self.own(command));
+        self.writes.push(command.record(recorded, own, Some(reply.clone())));
+        // A forward command that was claimed and is now undone must never run again.
+        let forward = self.forward(command).filter(|row| row.recorded == Recorded::Claimed);
+        if let (OutcomeKind::Succeeded, Some(row)) = (outcome, forward) {
+            let revision = row.revision + 1;
+            self.writes.push(command.tombstone(revision));
+        }
+        Answer { outcome, reply }
+    }
+
+    /// Writes what was recorded; the transaction is still to be committed.
+    pub(crate) async fn write(self) -> Result<(), Failure> {
+        inbox::write(self.transaction, &self.writes).await.map_err(of_inbox)
+    }
+
+    fn own(&self, command: &Incoming) -> Option<&Row> {
+        self.found.get(&command.headers.command_id)
+    }
+
+    fn forward(&self, command: &Incoming) -> Option<&Row> {
+        match command.headers.direction {
+            Direction::Forward => None,
+            Direction::Compensation => self.found.get(&command.forward_id),
+        }
+    }
+}
+
+/// The mark of a command that may have an effect outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claim {
+    /// Of its inbox row.
+    pub(crate) revision: i32,
+    /// Whether nobody had claimed it before, so that no earlier call can have had an effect.
+    pub(crate) first: bool,
+}
+
+fn next(row: Option<&Row>) -> i32 {
+    row.map_or(1, |row| row.revision + 1)
+}
+
+/// Undoes a transaction that did not work out.
+pub(crate) async fn rolled_back(transaction: DatabaseTransaction, failure: Failure) -> Failure {
+    // A rollback that fails has lost its connection, and with it the transaction.
+    if let Err(error) = transaction.rollback().await {
+        tracing::debug!(%error, "a rollback did not reach the database");
+    }
+    failure
+}
+
+pub(crate) fn of_database(error: DbErr) -> Failure {
+    match disposition(&error) {
+        Disposition::TryAgain => Failure::TryAgain(error.to_string()),
+        Disposition::Refused => Failure::Refused(Refusal::new("database_refused", error.to_string())),
+    }
+}
+
+pub(crate) fn of_handler(broken: Broken) -> Failure {
+    match broken {
+        Broken::Database(error) => of_database(error),
+        Broken::Handler(refusal) => Failure::Refused(refusal),
+    }
+}
+
+pub(crate) fn of_inbox(error: InboxError) -> Failure {
+    match error {
+        InboxError::Database(error) => of_database(error),
+        InboxError::Raced { .. } => Failure::TryAgain(error.to_string()),
+        InboxError::Corrupt { .. } => Failure::Refused(Refusal::new("inbox_corrupt", error.to_string())),
+    }
+}

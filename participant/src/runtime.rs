@@ -1,0 +1,408 @@
+//! The loop: poll a batch, one transaction, publish, commit the offsets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use messaging::topics::{TopicError, TopicSpec, ensure};
+use messaging::{
+    AckedProducer, Assignments, Consumer, ConsumerEvent, ConsumerLimits, KafkaError, KafkaSettings,
+    PublishError, Received, StartAt, WarmUpError,
+};
+use schemas::Catalog;
+use sea_orm::DatabaseConnection;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::Batch;
+use crate::command::Message;
+use crate::dead_letter::{DEAD_LETTERS, Letters};
+use crate::erased::AnyHandler;
+use crate::executor::Executor;
+use crate::handler::{ExternalHandler, Handler};
+use crate::outcome::Refusal;
+use crate::pace::Pace;
+use crate::publisher::{Publication, Publisher, UNACKNOWLEDGED_BATCHES};
+use crate::retry::{Stopped, Waits};
+
+/// How many records one poll hands over at most, and how many such batches wait.
+const CONSUMER_LIMITS: ConsumerLimits = ConsumerLimits { batch_records: 500, queued_batches: 4 };
+/// When so many records are together, no more are added to the batch.
+const BATCH_RECORDS: usize = 500;
+/// How long replies are collected before they are sent: they leave in batches already.
+const LINGER: Duration = Duration::from_millis(1);
+/// How long one question to the broker may take at the start.
+const BROKER_QUESTION: Duration = Duration::from_secs(10);
+/// The first and the longest wait at the start for what is not there yet.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How long a stop waits for acknowledgements of what is committed.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// How long all calls to the outside of one round may take, unless the builder is told otherwise.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How missing topics of domain events are created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventTopics {
+    /// How many partitions.
+    pub partitions: i32,
+    /// How many copies; -1 is the broker's default.
+    pub replication: i32,
+}
+
+impl Default for EventTopics {
+    fn default() -> Self {
+        Self { partitions: 8, replication: -1 }
+    }
+}
+
+/// Why a participant cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// Two handlers for one type of command.
+    #[error("participant {participant}: two handlers for {message_type}")]
+    TwoHandlers {
+        /// The participant.
+        participant: String,
+        /// The command.
+        message_type: &'static str,
+    },
+    /// A message that no schema describes.
+    #[error("participant {participant}: the catalogue has no schema {message_type}")]
+    NoSchema {
+        /// The participant.
+        participant: String,
+        /// The command or reply.
+        message_type: &'static str,
+    },
+}
+
+/// Why a participant ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ParticipantError {
+    /// A client could not be made.
+    #[error("participant {participant}: Kafka")]
+    Kafka {
+        /// The participant.
+        participant: String,
+        /// Why.
+        #[source]
+        source: KafkaError,
+    },
+    /// Replies cannot be published any more.
+    #[error("participant {participant}: publishing ended")]
+    Publishing {
+        /// The participant.
+        participant: String,
+        /// Why; `None` if the task itself broke.
+        #[source]
+        source: Option<PublishError>,
+    },
+    /// The consumer's thread ended by itself.
+    #[error("participant {participant}: the consumer ended by itself")]
+    ConsumerEnded {
+        /// The participant.
+        participant: String,
+    },
+}
+
+/// A service that performs steps of sagas. Make one with [`Participant::builder`].
+pub struct Participant {
+    name: String,
+    catalog: Arc<Catalog>,
+    handlers: Vec<AnyHandler>,
+    by_type: HashMap<&'static str, usize>,
+    publishes: Vec<&'static str>,
+    event_topics: EventTopics,
+    call_timeout: Duration,
+}
+
+/// Puts a participant together.
+pub struct Builder {
+    participant: Participant,
+    /// Every message that must have a schema.
+    messages: Vec<&'static str>,
+    twice: Option<&'static str>,
+}
+
+impl Builder {
+    /// Adds a handler whose effects are all in the worker's database.
+    pub fn handler<H: Handler>(self, handler: H) -> Self {
+        self.add(H::Command::NAME, H::Reply::NAME, AnyHandler::local(handler))
+    }
+
+    /// Adds a handler that calls something outside.
+    pub fn external_handler<H: ExternalHandler>(self, handler: H) -> Self {
+        self.add(H::Command::NAME, H::Reply::NAME, AnyHandler::external(handler))
+    }
+
+    /// Names the topics of the domain events that the handlers publish: created at the start if they are missing.
+    pub fn publishes(mut self, topics: impl IntoIterator<Item = &'static str>) -> Self {
+        self.participant.publishes.extend(topics);
+        self
+    }
+
+    /// How missing topics of domain events are created.
+    pub fn event_topics(mut self, event_topics: EventTopics) -> Self {
+        self.participant.event_topics = event_topics;
+        self
+    }
+
+    /// How long all calls to the outside of one batch may take together; 30 s unless told otherwise. What has not
+    /// answered then may have happened, see [`crate::CallError::Unknown`].
+    pub fn call_timeout(mut self, limit: Duration) -> Self {
+        self.participant.call_timeout = limit;
+        self
+    }
+
+    /// The participant.
+    ///
+    /// # Errors
+    /// Two handlers for one command, or a message without a schema.
+    pub fn build(self) -> Result<Participant, BuildError> {
+        let participant = self.participant.name.clone();
+        if let Some(message_type) = self.twice {
+            return Err(BuildError::TwoHandlers { participant, message_type });
+        }
+        let catalog = &self.participant.catalog;
+        match self.messages.into_iter().find(|name| catalog.record(name).is_none()) {
+            Some(message_type) => Err(BuildError::NoSchema { participant, message_type }),
+            None => Ok(self.participant),
+        }
+    }
+
+    fn add(mut self, command: &'static str, reply: &'static str, handler: AnyHandler) -> Self {
+        let at = self.participant.handlers.len();
+        if self.participant.by_type.insert(command, at).is_some() {
+            self.twice = Some(command);
+        }
+        self.participant.handlers.push(handler);
+        self.messages.extend([command, reply]);
+        self
+    }
+}
+
+/// Gives all partitions from where the group left them.
+struct FromCommitted {
+    participant: String,
+}
+
+impl Assignments for FromCommitted {
+    fn assigned(&self, generation: u64, partitions: &[(Arc<str>, i32)]) -> Vec<StartAt> {
+        tracing::info!(participant = %self.participant, generation, partitions = partitions.len(), "assigned");
+        vec![StartAt::CommittedOrEarliest; partitions.len()]
+    }
+
+    fn revoked(&self, generation: u64, partitions: &[(Arc<str>, i32)]) {
+        // What is still in work is answered by whoever gets the partitions as well: the inbox makes it a replay.
+        tracing::info!(participant = %self.participant, generation, partitions = partitions.len(), "revoked");
+    }
+}
+
+impl Participant {
+    /// Begins a participant. `name` gives its topic `<name>.commands` and its group `<name>-participant`.
+    pub fn builder(name: impl Into<String>, catalog: Arc<Catalog>) -> Builder {
+        let participant = Self {
+            name: name.into(),
+            catalog,
+            handlers: Vec::new(),
+            by_type: HashMap::new(),
+            publishes: Vec::new(),
+            event_topics: EventTopics::default(),
+            call_timeout: CALL_TIMEOUT,
+        };
+        Builder { participant, messages: vec![Refusal::NAME], twice: None }
+    }
+
+    /// The topic that its commands come from.
+    pub fn command_topic(&self) -> String {
+        format!("{}.commands", self.name)
+    }
+
+    /// Serves commands until `stop` is cancelled; then finishes the batch in work, publishes what is committed, commits
+    /// its offsets and leaves the group. Waits at the start until the broker and the topics are there; waits whenever
+    /// the database or the broker is away. `database` comes from [`crate::connect`] and has the table `inbox`.
+    ///
+    /// # Errors
+    /// A client cannot be made, or a thread or task of ours broke. A broker or database that is away is no error.
+    pub async fn run(
+        self,
+        kafka: &KafkaSettings,
+        database: DatabaseConnection,
+        stop: CancellationToken,
+    ) -> Result<(), ParticipantError> {
+        let Ok((producer, incarnation)) = self.prepare(kafka, &stop).await? else {
+            return Ok(());
+        };
+        let letters = Letters::new(&self.name, &incarnation);
+        let assignments = Arc::new(FromCommitted { participant: self.name.clone() });
+        let (group, topic) = (format!("{}-participant", self.name), self.command_topic());
+        let (consumer, mut events) = Consumer::start(kafka, &group, &[&topic], CONSUMER_LIMITS, assignments)
+            .map_err(|source| self.kafka_error(source))?;
+        let give_up = CancellationToken::new();
+        let publisher = Publisher { producer, consumer, letters: letters.clone(), give_up: give_up.clone() };
+        let (publications, queue) = mpsc::channel(UNACKNOWLEDGED_BATCHES);
+        let publishing = tokio::spawn(publisher.run(queue));
+        tracing::info!(participant = %self.name, topic, group, "serving");
+
+        let name = self.name.clone();
+        let served = self.serve(database, &letters, &mut events, publications, &stop).await;
+        // Reading ends here; what is committed is still published.
+        drop(events);
+        let mut publishing = publishing;
+        let published = match tokio::time::timeout(DRAIN_LIMIT, &mut publishing).await {
+            Ok(published) => published,
+            Err(_) => {
+                give_up.cancel();
+                publishing.await
+            }
+        };
+        let broken = |source| ParticipantError::Publishing { participant: name.clone(), source };
+        let (consumer, published) = published.map_err(|_| broken(None))?;
+        // Leaving the group waits for a thread.
+        let _ = tokio::task::spawn_blocking(move || consumer.stop()).await;
+        published.map_err(|error| broken(Some(error)))?;
+        match served {
+            Served::Stopped => {
+                tracing::info!(participant = %name, "stopped");
+                Ok(())
+            }
+            Served::ConsumerEnded => Err(ParticipantError::ConsumerEnded { participant: name }),
+            Served::PublisherEnded => Err(broken(None)),
+        }
+    }
+
+    /// The loop itself.
+    async fn serve(
+        self,
+        database: DatabaseConnection,
+        letters: &Letters,
+        events: &mut mpsc::Receiver<ConsumerEvent>,
+        publications: mpsc::Sender<Publication>,
+        stop: &CancellationToken,
+    ) -> Served {
+        let Self { catalog, handlers, by_type, call_timeout, .. } = self;
+        let executor = Executor { catalog, database, handlers, call_timeout };
+        let mut pace = Pace::new(Instant::now());
+        loop {
+            let records = match next_batch(events, &pace, stop).await {
+                Next::Records(records) => records,
+                Next::Stopped => return Served::Stopped,
+                Next::Ended => return Served::ConsumerEnded,
+            };
+            pace.begin(Instant::now(), records.len());
+            let batch = Batch::read(records, &executor, &by_type, letters);
+            let Ok(publication) = batch.answer(&executor, stop).await else {
+                return Served::Stopped;
+            };
+            if publications.send(publication).await.is_err() {
+                return Served::PublisherEnded;
+            }
+        }
+    }
+
+    /// Waits for the broker and the topics; gives a producer that is ready, and the broker's incarnation.
+    async fn prepare(
+        &self,
+        kafka: &KafkaSettings,
+        stop: &CancellationToken,
+    ) -> Result<Result<(AckedProducer, String), Stopped>, ParticipantError> {
+        let producer = AckedProducer::start(kafka, LINGER).map_err(|source| self.kafka_error(source))?;
+        let commands = self.command_topic();
+        let mut waits = Waits::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            match self.look(kafka, &producer, &commands).await {
+                Ok(incarnation) => return Ok(Ok((producer, incarnation))),
+                Err(missing) => tracing::warn!(participant = %self.name, "waiting: {missing}"),
+            }
+            if waits.wait(stop).await.is_err() {
+                return Ok(Err(Stopped));
+            }
+        }
+    }
+
+    /// One look at what must be there. An error is a sentence for the log.
+    async fn look(
+        &self,
+        kafka: &KafkaSettings,
+        producer: &AckedProducer,
+        commands: &str,
+    ) -> Result<String, String> {
+        // These two belong to the orchestrator, which knows their partitions.
+        producer.warm_up(&[commands, DEAD_LETTERS], BROKER_QUESTION).await.map_err(|error| match error {
+            WarmUpError::NoSuchTopic { topic } => {
+                format!("topic {topic} does not exist yet; the orchestrator creates it")
+            }
+            other => format!("Kafka at {} (KAFKA_BOOTSTRAP_SERVERS): {other}", kafka.bootstrap_servers),
+        })?;
+        for &topic in &self.publishes {
+            let EventTopics { partitions, replication } = self.event_topics;
+            match ensure(kafka, &[TopicSpec::new(topic, partitions, replication)]).await {
+                // How many partitions an event topic has is its readers' business.
+                Ok(()) | Err(TopicError::Partitions { .. }) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        let kafka = kafka.clone();
+        let asked = tokio::task::spawn_blocking(move || kafka.incarnation()).await;
+        asked.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    fn kafka_error(&self, source: KafkaError) -> ParticipantError {
+        ParticipantError::Kafka { participant: self.name.clone(), source }
+    }
+}
+
+/// How the loop ended.
+enum Served {
+    Stopped,
+    ConsumerEnded,
+    PublisherEnded,
+}
+
+enum Next {
+    Records(Vec<Received>),
+    Stopped,
+    Ended,
+}
+
+/// Waits for records, lets them grow to a batch as the pace says, and takes what is there.
+async fn next_batch(
+    events: &mut mpsc::Receiver<ConsumerEvent>,
+    pace: &Pace,
+    stop: &CancellationToken,
+) -> Next {
+    let mut records = Vec::new();
+    while records.is_empty() {
+        let event = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Next::Stopped,
+            event = events.recv() => event,
+        };
+        let Some(event) = event else { return Next::Ended };
+        take(event, &mut records);
+    }
+    let pause = pace.pause(Instant::now());
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
+    while records.len() < BATCH_RECORDS
+        && let Ok(event) = events.try_recv()
+    {
+        take(event, &mut records);
+    }
+    Next::Records(records)
+}
+
+fn take(event: ConsumerEvent, records: &mut Vec<Received>) {
+    match event {
+        ConsumerEvent::Records(polled) => records.extend(polled.records),
+        ConsumerEvent::OffsetVanished { topic, partition, text } => tracing::error!(
+            topic = &*topic,
+            partition,
+            "commands were lost before they were read, and the partition stands still: set the group's offset for it \
+             with Kafka's tools, then restart this worker: {text}"
+        ),
+        ConsumerEvent::Failed(text) => tracing::warn!("the consumer waits: {text}"),
+    }
+}

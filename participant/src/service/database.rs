@@ -1,0 +1,54 @@
+//! The database at the start of a worker: waited for, and checked.
+
+use std::time::Duration;
+
+use sea_orm::{DatabaseConnection, DbErr};
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use crate::database::connect;
+use crate::retry::{Stopped, Waits};
+
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Connects to the worker's database (see [`crate::connect`]); waits until it is there, or until `stop`.
+///
+/// # Errors
+/// Stopped.
+pub async fn open(
+    url: &SecretString,
+    application: &str,
+    stop: &CancellationToken,
+) -> Result<DatabaseConnection, Stopped> {
+    let mut waits = Waits::new(FIRST_WAIT, LONGEST_WAIT);
+    loop {
+        match connect(url, application).await {
+            Ok(database) => return Ok(database),
+            Err(error) => tracing::warn!("waiting for the database (DATABASE_URL): {error}"),
+        }
+        waits.wait(stop).await?;
+    }
+}
+
+/// Waits until `pending` names no migration any more, or until `stop`. `how` is the command that would apply them.
+///
+/// # Errors
+/// Stopped.
+pub async fn wait_until_migrated(
+    how: &str,
+    pending: impl AsyncFn() -> Result<Vec<String>, DbErr>,
+    stop: &CancellationToken,
+) -> Result<(), Stopped> {
+    let mut waits = Waits::new(FIRST_WAIT, LONGEST_WAIT);
+    loop {
+        match pending().await {
+            Ok(missing) if missing.is_empty() => return Ok(()),
+            Ok(missing) => {
+                tracing::warn!("waiting for migrations, run `{how}`: missing {}", missing.join(", "))
+            }
+            Err(error) => tracing::warn!("waiting for the database (DATABASE_URL): {error}"),
+        }
+        waits.wait(stop).await?;
+    }
+}

@@ -1,0 +1,15 @@
+//! What every worker's program needs around its participant: settings, sub-commands, logs, signals, migrations.
+
+mod database;
+mod logging;
+mod program;
+mod settings;
+mod signals;
+mod worker;
+
+pub use database::{open, wait_until_migrated};
+pub use logging::{LogFormat, start_logging};
+pub use program::{Invocation, Program};
+pub use settings::{Setting, SettingError, Settings};
+pub use signals::stop_on_signals;
+pub use worker::{WORKER_SETTINGS, WorkerSettings};
