@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use apache_avro::Schema;
+use apache_avro::error::Details;
 use apache_avro::rabin::Rabin;
 use apache_avro::schema::{EnumSchema, Name, RecordField, RecordSchema, UuidSchema};
 use base64::Engine;
@@ -71,7 +72,12 @@ pub(crate) fn parse(text: &str) -> Result<Avsc, Refused> {
         serde_json::from_str(text).map_err(|error| Refused::new(format!("not JSON: {error}")))?;
     let parse = |keep| {
         let plain = plain(&source, keep)?;
-        Schema::parse(&plain).map_err(|error| Refused::new(error.to_string()))
+        Schema::parse(&plain).map_err(|error| match error.details() {
+            Details::ParsePrimitive(name) => Refused::new(format!(
+                "no type is named {name} in this file: define it where it is used first"
+            )),
+            _ => Refused::new(error.to_string()),
+        })
     };
     let Schema::Record(record) = parse(Keep::All)? else {
         return Err(Refused::new("not a record: a message is a record"));
@@ -358,7 +364,7 @@ fn default_value(ty: &FieldType, json: &Value) -> Result<DefaultValue, Refused> 
         Encoded::TooLarge => return Err(refused(format!("takes more than {DEFAULT_LIMIT_BYTES} bytes"))),
         Encoded::Problems(problems) => {
             let first = problems.first().map(ToString::to_string).unwrap_or_default();
-            return Err(Refused::new(format!("its value does not fit: {first}")));
+            return Err(Refused::new(first));
         }
     };
     let json = Decoder::new(&encoded).value(ty).map_err(|_| refused("cannot be read back".to_owned()))?;

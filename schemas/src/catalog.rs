@@ -119,7 +119,7 @@ pub enum SchemaError {
     },
     /// It and another version cannot read each other's messages.
     #[error(
-        "{origin}: {message_type} versions {older} and {newer} cannot read each other: field {field} {reason}"
+        "{origin}: {message_type} versions {older} and {newer} cannot read each other: `{field}` {reason}"
     )]
     Incompatible {
         /// Where the text came from.
@@ -214,6 +214,12 @@ impl Catalog {
     /// The full names of all records, in order.
     pub fn message_types(&self) -> impl Iterator<Item = &str> {
         self.messages.keys().map(|name| &**name)
+    }
+
+    /// Every version that is known, by name and number.
+    pub fn versions(&self) -> Vec<(&str, u32)> {
+        let all = self.messages.iter();
+        all.flat_map(|(name, message)| message.versions.keys().map(|number| (&**name, *number))).collect()
     }
 
     /// The newest version of a record.

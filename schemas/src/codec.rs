@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ pub const ENCODED_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Most memory that the fields of one decoded message may take.
 pub const DECODED_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest piece of a name from outside that is shown.
+const SHOWN_NAME_LIMIT_CHARS: usize = 64;
 
 /// First two bytes of Avro's single-object encoding.
 const MAGIC: [u8; 2] = [0xC3, 0x01];
@@ -57,7 +61,7 @@ pub struct Decoded {
 /// What is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// Where it is: `amountMinor`, `lines[2].price`.
+    /// Where it is: `amountMinor`, `lines[2].price`; empty when it is about the message as a whole.
     pub field: String,
     /// What was expected and what was found.
     pub message: String,
@@ -65,7 +69,7 @@ pub struct FieldProblem {
 
 impl fmt::Display for FieldProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
+        write!(f, "{}{}", at(&self.field), self.message)
     }
 }
 
@@ -137,6 +141,14 @@ pub enum DecodeError {
         /// What is wrong there.
         fault: BodyFault,
     },
+}
+
+/// A name from outside, fit for a message: short, and without control characters.
+fn shown_name(name: &str) -> Cow<'_, str> {
+    if name.len() <= SHOWN_NAME_LIMIT_CHARS && !name.chars().any(char::is_control) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(name.chars().take(SHOWN_NAME_LIMIT_CHARS).flat_map(char::escape_debug).collect())
 }
 
 fn at(field: &str) -> String {

@@ -38,8 +38,9 @@
 //! string, records that contain themselves, types that are defined in another file. Aliases are not followed.
 //!
 //! # Hostile bytes
-//! Reading never panics. What it allocates is counted against [`DECODED_LIMIT_BYTES`] before it is allocated, whatever
-//! a length field claims, and its recursion is as deep as the schema, which has no cycles.
+//! Reading never panics. Every value is counted against [`DECODED_LIMIT_BYTES`] before there is room made for it,
+//! whatever a length in the bytes claims (growing lists may hold some spare room on top), and the recursion is as deep
+//! as the schema, which has no cycles.
 
 mod avsc;
 mod catalog;

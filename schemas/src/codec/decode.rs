@@ -8,7 +8,7 @@ use saga_defs::Data;
 use serde_json::{Number, Value};
 
 use super::encode::is_uuid;
-use super::{BodyFault, DECODED_LIMIT_BYTES, DecodeError};
+use super::{BodyFault, DECODED_LIMIT_BYTES, DecodeError, shown_name};
 use crate::shape::{EnumShape, FieldType, RecordShape};
 
 /// Reads the body of a message that was written as `written`, as `wanted` (the same, or a newer version).
@@ -207,7 +207,7 @@ impl<'a> Decoder<'a> {
         while let Some(count) = self.block()? {
             for _ in 0..count {
                 let name = self.text()?;
-                let value = value(self).map_err(|fault| fault.inside(name.clone()))?;
+                let value = value(self).map_err(|fault| fault.inside(shown_name(&name).into_owned()))?;
                 self.spend(size_of::<String>())?;
                 entries.insert(name, value);
             }

@@ -8,7 +8,7 @@ use saga_defs::Data;
 use serde_json::{Number, Value};
 use uuid::Uuid;
 
-use super::FieldProblem;
+use super::{FieldProblem, shown_name};
 use crate::shape::{FieldType, JsonKind, RecordShape};
 
 /// More problems than this tell nobody more.
@@ -70,8 +70,8 @@ impl fmt::Display for Place<'_> {
             parent.fmt(f)?;
         }
         match self.last {
-            Segment::Name(name) if self.parent.is_some() => write!(f, ".{name}"),
-            Segment::Name(name) => f.write_str(name),
+            Segment::Name(name) if self.parent.is_some() => write!(f, ".{}", shown_name(name)),
+            Segment::Name(name) => f.write_str(&shown_name(name)),
             Segment::Index(index) => write!(f, "[{index}]"),
         }
     }
@@ -123,7 +123,7 @@ impl Encoder {
     }
 
     fn refuse_unknown(&mut self, shape: &RecordShape, fields: &Data, place: Option<&Place<'_>>) {
-        for name in fields.keys().filter(|name| shape.field(name).is_none()) {
+        for name in fields.keys().filter(|name| shape.field(name).is_none()).take(PROBLEMS_LIMIT) {
             let known = || shape.fields.iter().map(|field| &*field.name).collect::<Vec<_>>().join(", ");
             self.problem(Place::name(place, name), || {
                 format!("unknown: the fields of {} are {}", shape.full_name, known())
