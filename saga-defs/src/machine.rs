@@ -247,7 +247,9 @@ impl Mover<'_> {
 
     fn redrive(&mut self, input: Option<&Data>) -> Done {
         let State::Stuck { at, .. } = &self.saga.state else { return Err(self.not_stuck()) };
-        let again = Try { attempt: Attempt::FIRST, redrive: at.redrive.saturating_add(1), ..*at };
+        // Where a refusal is an answer, one may still be on its way to us: the participant must not try what it refused.
+        let redrive = if self.may_be_refused(*at) { at.redrive } else { at.redrive.saturating_add(1) };
+        let again = Try { attempt: Attempt::FIRST, redrive, ..*at };
         if let Some(values) = input {
             self.saga.correction = Some(Arc::new(values.clone()));
         }
@@ -278,7 +280,7 @@ impl Mover<'_> {
                     let data = Arc::make_mut(&mut self.saga.data);
                     data.extend(fields.iter().map(|(name, value)| (name.clone(), value.clone())));
                 }
-                let next = StepIndex(at.step.0 + 1);
+                let next = StepIndex(at.step.0.saturating_add(1));
                 if self.definition.step(next).is_some() {
                     self.send(Try::first(next, Direction::Forward));
                 } else {
@@ -443,11 +445,12 @@ impl Mover<'_> {
     fn not_current(&self, command: CommandId) -> Why {
         let sends =
             |step: &Step, direction| CommandId::derive(self.saga.id, &step.name, direction) == command;
-        let known = self
-            .definition
-            .steps
-            .iter()
-            .any(|step| sends(step, Direction::Forward) || sends(step, Direction::Compensation));
+        let known = self.definition.steps.iter().any(|step| match step.kind {
+            StepKind::Compensatable { .. } => {
+                sends(step, Direction::Forward) || sends(step, Direction::Compensation)
+            }
+            StepKind::Pivot | StepKind::Retriable => sends(step, Direction::Forward),
+        });
         if known { Why::Late } else { Why::Foreign }
     }
 

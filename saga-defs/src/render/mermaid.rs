@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::definition::{Definition, Step, StepKind};
-use crate::ids::Direction;
-use crate::saga::{Refusal, Saga, Status, StepRecord, StepStatus};
+use crate::ids::{Attempt, Direction};
+use crate::saga::{Refusal, Saga, State, Status, StepRecord, StepStatus, Try};
 
 use super::text::plain;
 
@@ -74,7 +74,8 @@ impl Drawing<'_> {
         if !undoing && status != StepStatus::Pending && status != StepStatus::Compensated {
             let _ = write!(said, ", attempt {}", record.attempt);
         }
-        let error = if undoing { String::new() } else { error_of(record.error.as_ref()) };
+        let error =
+            if undoing && !self.just_turned() { String::new() } else { error_of(record.error.as_ref()) };
         (label(&[&step.name, &about, &said, &error]), class(status))
     }
 
@@ -85,13 +86,20 @@ impl Drawing<'_> {
         });
         let Some(record) = shown else { return (label(&[&name, command]), String::new()) };
         let said = format!("{}, attempt {}", record.status.as_str(), record.attempt);
-        (label(&[&name, command, &said, &error_of(record.error.as_ref())]), class(record.status))
+        let error = if self.just_turned() { String::new() } else { error_of(record.error.as_ref()) };
+        (label(&[&name, command, &said, &error]), class(record.status))
     }
 
     /// The direction in which this step is under way.
     fn direction_at(&self, i: usize) -> Option<Direction> {
         let at = self.saga?.current()?;
         (at.step.at() == i).then_some(at.direction)
+    }
+
+    /// Whether the current command is the first attempt to undo its step: the step's error is then still that of doing it.
+    fn just_turned(&self) -> bool {
+        let first = |at: &Try| at.direction == Direction::Compensation && at.attempt == Attempt::FIRST;
+        self.saga.is_some_and(|saga| matches!(&saga.state, State::Awaiting(at) if first(at)))
     }
 
     fn edges(&mut self) {
