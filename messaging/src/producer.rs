@@ -1,7 +1,7 @@
 //! The idempotent producer: records go in with a token, and each token comes back once with what became of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -211,9 +211,11 @@ impl Running {
     ) -> Result<Self, KafkaError> {
         let config = settings.producer(linger)?;
         let client: BaseProducer<Reports> = config
-            .create_with_context(Reports { deliveries })
+            .create_with_context(Reports { deliveries, client: OnceLock::new() })
             .map_err(|source| KafkaError::client("producer", source))?;
         let client = Arc::new(client);
+        // Nothing is sent yet, so no report can miss it.
+        let _ = client.context().client.set(Arc::downgrade(&client));
         let stop = Arc::new(AtomicBool::new(false));
         let poll = {
             let (client, stop) = (client.clone(), stop.clone());
@@ -251,6 +253,15 @@ impl Drop for Running {
 /// The context that gets librdkafka's delivery reports.
 struct Reports {
     deliveries: Arc<dyn Deliveries>,
+    client: OnceLock<Weak<BaseProducer<Reports>>>,
+}
+
+impl Reports {
+    /// The record on which the producer failed for good is reported with the broker's reason, not with `Fatal`.
+    fn is_fatal(&self) -> bool {
+        let client = self.client.get().and_then(Weak::upgrade);
+        client.is_some_and(|client| client.client().fatal_error().is_some())
+    }
 }
 
 impl ClientContext for Reports {
@@ -269,7 +280,10 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
         let outcome = match result {
             Ok(message) => Ok(Placed { partition: message.partition(), offset: message.offset() }),
-            Err((error, _)) => Err(classified(error)),
+            Err((error, _)) => Err(match classified(error) {
+                DeliveryFailure::Unknown(text) if self.is_fatal() => DeliveryFailure::Fatal(text),
+                failure => failure,
+            }),
         };
         self.deliveries.delivered(token as u64, outcome);
     }
