@@ -23,20 +23,24 @@ pub(crate) fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Whom to become before running Postgres: nobody else for an ordinary user; for root the owner of the cluster that is there,
-/// else the user who called `sudo`, else `nobody`.
+/// Whom to become before running Postgres on a cluster: nobody else for an ordinary user; for root the owner of the cluster when it is
+/// there, else as for a new one.
 pub(crate) fn for_cluster(cluster: &Path) -> Result<Option<Account>, PostgresError> {
+    let owner = || fs::metadata(cluster).ok().and_then(|metadata| by_uid(metadata.uid()));
+    match other_than_root()? {
+        None => Ok(None),
+        Some(account) => Ok(Some(owner().unwrap_or(account))),
+    }
+}
+
+/// Whom to become before running anything of Postgres: nobody else for an ordinary user; for root the user who called `sudo`, else
+/// `nobody`.
+pub(crate) fn other_than_root() -> Result<Option<Account>, PostgresError> {
     if effective_uid() != 0 {
         return Ok(None);
     }
-    let owner = fs::metadata(cluster).ok().map(|metadata| metadata.uid());
-    let sudo = || std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok());
-    owner
-        .and_then(by_uid)
-        .or_else(|| sudo().and_then(by_uid))
-        .or_else(|| by_name(c"nobody"))
-        .map(Some)
-        .ok_or(PostgresError::NoAccount)
+    let caller = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok()).and_then(by_uid);
+    caller.or_else(|| by_name(c"nobody")).map(Some).ok_or(PostgresError::NoAccount)
 }
 
 fn by_uid(uid: u32) -> Option<Account> {

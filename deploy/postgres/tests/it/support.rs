@@ -4,6 +4,7 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -22,6 +23,8 @@ impl Folder {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let path = env::temp_dir().join(format!("local-postgres-{}-{number}", std::process::id()));
         fs::create_dir(&path).unwrap();
+        // whatever the umask: as root another user has to get in
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Folder(path)
     }
 
@@ -65,7 +68,7 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < deadline, "not within 20 s: {what}");
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(2));
     }
 }
 
@@ -106,9 +109,15 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Waits for its own end, which must be a good one.
-    pub(crate) fn finish(mut self) {
-        self.said.by_ref().for_each(drop);
-        assert!(self.child.wait().unwrap().success());
+    /// Waits for its own end, which must be a good one, and returns everything it told until then.
+    pub(crate) fn finish(mut self) -> Vec<String> {
+        let told = self
+            .said
+            .by_ref()
+            .map_while(Result::ok)
+            .filter_map(|line| line.strip_prefix(">> ").map(str::to_owned));
+        let told = told.collect();
+        assert!(self.child.wait().unwrap().success(), "{told:?}");
+        told
     }
 }
