@@ -49,7 +49,7 @@ shipped! {
     "saga.SagaStarted.v1"
 }
 
-/// All schemas, each version of each record. Does not change; adding makes a new one.
+/// All schemas, each version of each record. Does not change; adding makes a new one. The default one is empty.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     messages: BTreeMap<Arc<str>, Message>,

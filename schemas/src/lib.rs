@@ -19,8 +19,10 @@
 //! # Versions
 //! `avro/<full name>.v<N>.avsc` holds version N of one record; every version ever published is kept, because its
 //! messages may still lie in a topic. Writing uses the newest version; reading finds the version that wrote the bytes
-//! by its fingerprint and hands out the fields of the newest. All versions of a name must be able to read each other,
-//! both ways ([`SchemaError::Incompatible`] says when not), so that services can be updated in any order.
+//! by its fingerprint and hands out the fields of the newest. Any two versions of a name must be able to read each other
+//! ([`SchemaError::Incompatible`] says when not), so readers and writers may be a version apart in either direction, and
+//! a step back is possible. One order remains: the bytes name their schema but do not carry it, so give a new version to
+//! those who read the message before those who write it.
 //!
 //! # How Avro becomes JSON
 //! | Avro | JSON |

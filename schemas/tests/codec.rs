@@ -348,6 +348,9 @@ fn a_field_takes_values_of_types_that_lose_nothing() {
     check_accepts(uuid(), json!("string"), false);
     check_accepts(json!("string"), json!("bytes"), false);
     check_accepts(logical("long", "timestamp-millis"), json!("long"), false);
+    check_accepts(json!("long"), logical("long", "timestamp-millis"), true);
+    check_accepts(json!("int"), logical("long", "timestamp-millis"), false);
+    check_accepts(json!("int"), logical("int", "date"), true);
     check_accepts(json!(["null", "string"]), json!("string"), true);
     check_accepts(json!(["null", "string"]), uuid(), true);
     check_accepts(json!(["null", "string"]), json!(["null", "string"]), true);
