@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::producer::{Deliveries, DeliveryFailure, Placed, Producer, SendError, WarmUpError};
+use crate::producer::{Deliveries, DeliveryFailure, NotTaken, Placed, Producer, WarmUpError};
 use crate::record::Record;
 use crate::settings::{KafkaError, KafkaSettings};
 
@@ -52,7 +52,7 @@ pub enum PublishError {
 
 /// A producer that is done with a record only when the broker has acknowledged it.
 pub struct AckedProducer {
-    producer: Producer,
+    producer: Arc<Producer>,
     rounds: Arc<Rounds>,
 }
 
@@ -63,7 +63,8 @@ impl AckedProducer {
     /// A property is not allowed, or the thread cannot be started. A broker that is away is not an error here.
     pub fn start(settings: &KafkaSettings, linger: Duration) -> Result<Self, KafkaError> {
         let rounds = Arc::new(Rounds::default());
-        Ok(Self { producer: Producer::start(settings, linger, rounds.clone())?, rounds })
+        let producer = Arc::new(Producer::start(settings, linger, rounds.clone())?);
+        Ok(Self { producer, rounds })
     }
 
     /// As [`Producer::warm_up`].
@@ -103,9 +104,13 @@ impl AckedProducer {
                     Err(failure) => failed.push((index, failure)),
                 }
             }
-            open = self.to_send_again(&records, &open, failed)?;
+            let fatal = failed.iter().any(|(_, failure)| matches!(failure, DeliveryFailure::Fatal(_)));
+            open = to_send_again(&records, &open, failed)?;
             if open.is_empty() {
                 break;
+            }
+            if fatal {
+                self.rebuild().await?;
             }
             tokio::select! {
                 () = stop.cancelled() => return Err(PublishError::Stopped),
@@ -126,17 +131,22 @@ impl AckedProducer {
         for (slot, &index) in open.iter().enumerate() {
             let token = round.token(slot);
             loop {
-                match self.producer.send(&records[index], token) {
+                let failure = match self.producer.offer(&records[index], token) {
                     Ok(()) => break,
-                    Err(SendError::QueueFull) => tokio::select! {
-                        () = stop.cancelled() => return Err(PublishError::Stopped),
-                        () = tokio::time::sleep(FULL_QUEUE_WAIT) => {}
-                    },
-                    Err(error) => {
-                        round.state.settle(slot, Err(self.not_taken(error)));
-                        break;
+                    Err(NotTaken::QueueFull) => {
+                        tokio::select! {
+                            () = stop.cancelled() => return Err(PublishError::Stopped),
+                            () = tokio::time::sleep(FULL_QUEUE_WAIT) => continue,
+                        }
                     }
-                }
+                    Err(NotTaken::TooLarge) => {
+                        DeliveryFailure::TooLarge("larger than the client allows".to_owned())
+                    }
+                    Err(NotTaken::Refused(text)) => DeliveryFailure::Refused(text),
+                    Err(NotTaken::Fatal(text)) => DeliveryFailure::Fatal(text),
+                };
+                round.state.settle(slot, Err(failure));
+                break;
             }
         }
         tokio::select! {
@@ -145,45 +155,42 @@ impl AckedProducer {
         }
     }
 
-    fn not_taken(&self, error: SendError) -> DeliveryFailure {
-        match error {
-            SendError::TooLarge => DeliveryFailure::TooLarge(error.to_string()),
-            SendError::Other(text) if self.producer.is_fatal() => DeliveryFailure::Fatal(text),
-            SendError::Other(text) => DeliveryFailure::Refused(text),
-            SendError::QueueFull => DeliveryFailure::Unknown(error.to_string()),
+    /// After a fatal error. In the background: the old producer takes its time to give up its records.
+    async fn rebuild(&self) -> Result<(), PublishError> {
+        let producer = self.producer.clone();
+        match tokio::task::spawn_blocking(move || producer.rebuild()).await {
+            Ok(rebuilt) => rebuilt.map_err(PublishError::Producer),
+            Err(_) => Err(PublishError::Stopped),
         }
-    }
-
-    fn to_send_again(
-        &self,
-        records: &[Record],
-        sent: &[usize],
-        failed: Vec<(usize, DeliveryFailure)>,
-    ) -> Result<Vec<usize>, PublishError> {
-        let mut lanes = Vec::new();
-        for (index, failure) in failed {
-            let topic = records[index].topic.clone();
-            match failure {
-                DeliveryFailure::TooLarge(text) => return Err(PublishError::TooLarge { index, topic, text }),
-                DeliveryFailure::Refused(text) => return Err(PublishError::Refused { index, topic, text }),
-                DeliveryFailure::Unknown(text) => {
-                    tracing::warn!(topic = &*topic, text, "a record is not acknowledged and is sent again");
-                }
-                DeliveryFailure::Fatal(text) => {
-                    tracing::warn!(topic = &*topic, text, "a record is sent again by a new producer");
-                    self.producer.rebuild().map_err(PublishError::Producer)?;
-                }
-            }
-            lanes.push((index, lane(&records[index])));
-        }
-        let again =
-            |index: &usize| lanes.iter().any(|(from, l)| from <= index && *l == lane(&records[*index]));
-        Ok(sent.iter().copied().filter(again).collect())
     }
 }
 
+/// Of what was sent: everything from the first failure of its lane on. An error if something cannot be sent at all.
+fn to_send_again(
+    records: &[Record],
+    sent: &[usize],
+    failed: Vec<(usize, DeliveryFailure)>,
+) -> Result<Vec<usize>, PublishError> {
+    let mut lanes: HashMap<Lane<'_>, usize> = HashMap::new();
+    for (index, failure) in failed {
+        let topic = records[index].topic.clone();
+        match failure {
+            DeliveryFailure::TooLarge(text) => return Err(PublishError::TooLarge { index, topic, text }),
+            DeliveryFailure::Refused(text) => return Err(PublishError::Refused { index, topic, text }),
+            DeliveryFailure::Unknown(text) | DeliveryFailure::Fatal(text) => {
+                let first = lanes.entry(lane(&records[index])).or_insert(index);
+                if *first == index {
+                    tracing::warn!(topic = &*topic, text, "records are not acknowledged and are sent again");
+                }
+            }
+        }
+    }
+    let again = |index: &usize| lanes.get(&lane(&records[*index])).is_some_and(|first| first <= index);
+    Ok(sent.iter().copied().filter(again).collect())
+}
+
 /// What must keep its order.
-#[derive(PartialEq)]
+#[derive(PartialEq, Eq, Hash)]
 enum Lane<'a> {
     Partition(&'a str, i32),
     Key(&'a str, Option<&'a [u8]>),

@@ -68,6 +68,14 @@ pub enum SendError {
     Other(String),
 }
 
+/// Why a record was not taken, in full.
+pub(crate) enum NotTaken {
+    QueueFull,
+    TooLarge,
+    Refused(String),
+    Fatal(String),
+}
+
 /// Gets the outcomes. Called on the producer's poll thread, or on the thread that drops or rebuilds it: must not block.
 pub trait Deliveries: Send + Sync + 'static {
     /// What became of the record that was sent with this token: exactly one call for each that `send` took.
@@ -125,7 +133,16 @@ impl Producer {
     /// # Errors
     /// It was not taken, and its token will not come back.
     pub fn send(&self, record: &Record, token: u64) -> Result<(), SendError> {
-        record.check_size().map_err(|_| SendError::TooLarge)?;
+        self.offer(record, token).map_err(|not_taken| match not_taken {
+            NotTaken::QueueFull => SendError::QueueFull,
+            NotTaken::TooLarge => SendError::TooLarge,
+            NotTaken::Refused(text) | NotTaken::Fatal(text) => SendError::Other(text),
+        })
+    }
+
+    /// As [`Producer::send`], but tells what another thread could have mended since: whether the producer was fatal.
+    pub(crate) fn offer(&self, record: &Record, token: u64) -> Result<(), NotTaken> {
+        record.check_size().map_err(|_| NotTaken::TooLarge)?;
         let message = BaseRecord::<[u8], [u8], usize> {
             topic: &record.topic,
             partition: record.partition,
@@ -136,9 +153,10 @@ impl Producer {
             delivery_opaque: token as usize,
         };
         self.running().client.send(message).map_err(|(error, _)| match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => SendError::TooLarge,
-            _ => SendError::Other(error.to_string()),
+            Some(RDKafkaErrorCode::QueueFull) => NotTaken::QueueFull,
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => NotTaken::TooLarge,
+            Some(RDKafkaErrorCode::Fatal) => NotTaken::Fatal(error.to_string()),
+            _ => NotTaken::Refused(error.to_string()),
         })
     }
 
@@ -174,7 +192,8 @@ impl Producer {
     }
 
     /// Replaces a fatal producer by a new one. All tokens that are still out are reported as failed before this
-    /// returns. Does nothing while the producer works, so all who meet the same failure may call it.
+    /// returns. Does nothing while the producer works, so all who meet the same failure may call it. Blocks, normally
+    /// for some ten milliseconds.
     ///
     /// # Errors
     /// A new producer cannot be made; the old one stays.

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod dead_letters;
+
 mod groups;
 mod publishing;
 mod reading;

@@ -145,11 +145,10 @@ async fn a_fatal_producer_reports_what_is_out_and_works_again_after_a_rebuild() 
     cluster.broker().fail_requests(Request::Produce, &[Fault::OutOfOrderSequence]).unwrap();
     producer.send(&cluster.record(0, "fenced"), 1).unwrap();
     let outcome = sink.of(1).await;
-    println!("{outcome:?} fatal: {}", producer.is_fatal());
     assert!(matches!(outcome, Err(DeliveryFailure::Fatal(_))), "{outcome:?}");
     eventually("the producer is fatal", || producer.is_fatal()).await;
     assert!(matches!(producer.send(&cluster.record(0, "too late"), 2), Err(SendError::Other(_))));
-    tokio::task::block_in_place(|| producer.rebuild()).unwrap();
+    producer.rebuild().unwrap();
     producer.send(&cluster.record(0, "again"), 3).unwrap();
     sink.of(3).await.unwrap();
     assert!(!producer.is_fatal());
