@@ -9,7 +9,7 @@ mod worker;
 
 pub use database::{open, wait_until_migrated};
 pub use logging::{LogFormat, start_logging};
-pub use program::{Invocation, Program};
+pub use program::{Invocation, Program, run_program};
 pub use settings::{Setting, SettingError, Settings};
 pub use signals::stop_on_signals;
 pub use worker::{WORKER_SETTINGS, WorkerSettings};

@@ -75,8 +75,42 @@ impl Program {
     }
 }
 
+/// Parses the command line and runs `run` on a runtime of its own. What goes wrong is one line on standard error; the
+/// exit code is 2 for a wrong command line or setting, 1 for anything else.
+pub fn run_program<F>(
+    program: Program,
+    args: impl IntoIterator<Item = OsString>,
+    run: impl FnOnce(Invocation) -> F,
+) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let name = program.command.get_name().to_owned();
+    let invocation = match program.parse(args) {
+        Ok(invocation) => invocation,
+        Err(code) => return code,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("{name}: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(invocation)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<SettingError>() {
+            Some(error) => wrong_setting(error),
+            None => {
+                eprintln!("{name}: {}", format!("{error:#}").replace('\n', " "));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
 /// Says what is wrong with a setting, and with which code to exit.
-pub(crate) fn wrong_setting(error: &SettingError) -> ExitCode {
+fn wrong_setting(error: &SettingError) -> ExitCode {
     eprintln!("{error}");
     ExitCode::from(USAGE)
 }
