@@ -167,8 +167,8 @@ impl Consumer {
         self.progress.age()
     }
 
-    /// Stops reading, tells [`Assignments::revoked`], leaves the group and waits for all that. Blocks, normally for
-    /// some ten milliseconds.
+    /// Stops reading, tells [`Assignments::revoked`], leaves the group and waits for all that. Blocks, normally for a
+    /// fifth of a second, and for some seconds when the broker is away.
     pub fn stop(mut self) {
         self.end();
     }

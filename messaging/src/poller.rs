@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// How often a failure is told at most.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long one question for offsets may take at an assignment; it is repeated until there is an answer.
-const OFFSET_QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
+const OFFSET_QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 /// The wait between two such questions.
 const OFFSET_QUESTION_PAUSE: Duration = Duration::from_millis(100);
 

@@ -76,7 +76,8 @@ pub(crate) enum NotTaken {
     Fatal(String),
 }
 
-/// Gets the outcomes. Called on the producer's poll thread, or on the thread that drops or rebuilds it: must not block.
+/// Gets the outcomes. Called on the producer's poll thread, or on that which flushes, rebuilds or drops the producer:
+/// must not block.
 pub trait Deliveries: Send + Sync + 'static {
     /// What became of the record that was sent with this token: exactly one call for each that `send` took.
     fn delivered(&self, token: u64, outcome: Result<Placed, DeliveryFailure>);

@@ -297,3 +297,96 @@ impl KafkaError {
         Self::Client { role, source: source.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(config: &ClientConfig) -> String {
+        let lines: Vec<String> =
+            config.config_map().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        lines.join("\n")
+    }
+
+    fn embedded() -> KafkaSettings {
+        KafkaSettings { incarnation: Some("one".to_owned()), ..KafkaSettings::plain("localhost:9092") }
+    }
+
+    #[test]
+    fn a_producer_is_idempotent_and_places_records_as_java_does() {
+        let config = embedded().producer(Duration::from_micros(2500)).unwrap();
+        insta::assert_snapshot!(shown(&config), @"
+        acks=all
+        batch.num.messages=10000
+        bootstrap.servers=localhost:9092
+        client.id=saga-producer
+        enable.idempotence=true
+        linger.ms=2.500
+        log.connection.close=false
+        max.in.flight.requests.per.connection=5
+        message.max.bytes=1179648
+        message.timeout.ms=30000
+        partitioner=murmur2_random
+        queue.buffering.max.kbytes=131072
+        queue.buffering.max.messages=100000
+        reconnect.backoff.max.ms=1000
+        reconnect.backoff.ms=50
+        request.timeout.ms=10000
+        retry.backoff.max.ms=500
+        retry.backoff.ms=50
+        socket.keepalive.enable=true
+        socket.nagle.disable=true
+        socket.timeout.ms=15000
+        ");
+    }
+
+    #[test]
+    fn a_consumer_commits_nothing_by_itself_and_never_jumps() {
+        let config = embedded().consumer("booking").unwrap();
+        insta::assert_snapshot!(shown(&config), @"
+        allow.auto.create.topics=false
+        auto.offset.reset=error
+        bootstrap.servers=localhost:9092
+        check.crcs=true
+        client.id=saga-booking
+        enable.auto.commit=false
+        enable.auto.offset.store=false
+        enable.partition.eof=false
+        fetch.error.backoff.ms=100
+        fetch.min.bytes=1
+        fetch.queue.backoff.ms=1
+        fetch.wait.max.ms=2
+        group.id=booking
+        group.protocol=classic
+        heartbeat.interval.ms=300
+        log.connection.close=false
+        max.poll.interval.ms=300000
+        message.max.bytes=1179648
+        partition.assignment.strategy=range
+        queued.max.messages.kbytes=32768
+        queued.min.messages=10000
+        reconnect.backoff.max.ms=1000
+        reconnect.backoff.ms=50
+        session.timeout.ms=2000
+        socket.keepalive.enable=true
+        socket.nagle.disable=true
+        socket.timeout.ms=15000
+        ");
+    }
+
+    #[test]
+    fn on_kafka_sessions_are_longer_and_properties_may_say_otherwise() {
+        let mut kafka = KafkaSettings::plain("localhost:9092");
+        let config = kafka.consumer("booking").unwrap();
+        let times = |config: &ClientConfig| {
+            ["session.timeout.ms", "heartbeat.interval.ms", "fetch.wait.max.ms"]
+                .map(|name| config.get(name).unwrap_or_default().to_owned())
+        };
+        assert_eq!(times(&config), ["6000", "1500", "10"]);
+        kafka.properties.insert("session.timeout.ms".to_owned(), "45000".to_owned());
+        kafka.properties.insert("client.id".to_owned(), "us".to_owned());
+        let config = kafka.consumer("booking").unwrap();
+        assert_eq!(times(&config), ["45000", "1500", "10"]);
+        assert_eq!(config.get("client.id"), Some("us"));
+    }
+}

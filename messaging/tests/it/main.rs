@@ -1,4 +1,5 @@
 //! The crate against a broker: the embedded one, or that of `TEST_KAFKA_BOOTSTRAP_SERVERS` where no faults are made.
+#![expect(clippy::unwrap_used, reason = "what a test did not expect fails it")]
 
 mod cluster;
 mod dead_letters;

@@ -50,7 +50,7 @@ async fn the_places_come_back_in_the_order_of_the_records() {
     let cluster = Cluster::any(PARTITIONS).await;
     let placed = publish(&producer(&cluster), records(&cluster, 0..300)).await.unwrap();
     let expected: Vec<Placed> = (0..300)
-        .map(|value| Placed { partition: value as i32 % PARTITIONS, offset: i64::from(value) / 3 })
+        .map(|value| Placed { partition: value % PARTITIONS, offset: i64::from(value) / 3 })
         .collect();
     assert_eq!(placed, expected);
     check_all_there_in_order(&cluster, 300);

@@ -203,3 +203,14 @@ async fn a_dropped_receiver_ends_the_reading() {
     eventually("the partitions are given up", || member.told.now().is_none()).await;
     member.consumer.stop();
 }
+
+#[tokio::test]
+async fn without_a_broker_it_stops_all_the_same() {
+    let cluster = Cluster::embedded(1);
+    cluster.fill(1, 1).await;
+    let mut member = cluster.join(LIMITS, |_| StartAt::CommittedOrEarliest);
+    member.records(1).await;
+    cluster.broker().down().unwrap();
+    let ConsumerEvent::Failed(_) = member.next().await else { panic!() };
+    tokio::time::timeout(DEADLINE, member.stop()).await.unwrap();
+}
