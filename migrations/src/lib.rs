@@ -5,5 +5,6 @@
 
 pub mod apply;
 pub mod booking;
+pub mod orchestrator;
 pub mod participant;
 pub mod payment;

@@ -1,1 +1,16 @@
 //! The orchestrator service: engine, store, HTTP API.
+//!
+//! Read [`engine`] for how sagas move, [`store`] for what is kept, [`api`] for what can be asked.
+
+pub mod api;
+pub mod config;
+pub mod dead_letters;
+pub mod definitions;
+pub mod engine;
+pub mod metrics;
+mod program;
+pub mod service;
+pub mod store;
+
+pub use config::topics;
+pub use program::main;

@@ -1,0 +1,64 @@
+//! What every handler has at hand.
+
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderValue, StatusCode, header};
+use saga_defs::definition::Definition;
+use saga_defs::ids::DefinitionRef;
+use saga_defs::saga::Saga;
+use saga_defs::time::Timestamp;
+use tokio_util::sync::CancellationToken;
+use warp::reply::Response;
+
+use super::Api;
+use super::forward::Forwarder;
+use super::problem::{Problem, json};
+use super::wire::SagaView;
+use crate::store::queries::StoredSaga;
+
+/// Who acted, in the audit: nobody is asked to say who they are yet.
+pub(crate) const ANONYMOUS: &str = "anonymous";
+
+/// The API's parts, shared by all requests.
+pub(crate) struct App {
+    pub(crate) api: Api,
+    pub(crate) forwarder: Forwarder,
+    /// Ends what only waits.
+    pub(crate) stop: CancellationToken,
+    /// The OpenAPI document, once the routes that it describes are there.
+    pub(crate) document: OnceLock<bytes::Bytes>,
+}
+
+impl App {
+    /// A definition, also one that another process has published since this one started.
+    pub(crate) async fn definition(&self, id: &DefinitionRef) -> Result<Option<Arc<Definition>>, Problem> {
+        if let Some(known) = self.api.definitions.get(&id.name, id.version) {
+            return Ok(Some(known));
+        }
+        let source = self.api.reads.definition_source(id).await?;
+        Ok(source.and_then(|source| Definition::parse(&source).ok()).map(Arc::new))
+    }
+
+    /// A saga as it is sent.
+    pub(crate) async fn view(&self, saga: &Saga, wake_at: Option<Timestamp>) -> Result<SagaView, Problem> {
+        let definition = self.definition(&saga.definition).await?;
+        Ok(SagaView::of(saga, definition.as_deref(), wake_at))
+    }
+
+    /// A stored saga as it is sent.
+    pub(crate) async fn stored_view(&self, stored: &StoredSaga) -> Result<SagaView, Problem> {
+        self.view(&stored.saga, stored.wake_at).await
+    }
+}
+
+/// A saga as an answer, with its revision as the entity tag.
+pub(crate) fn saga_response(status: StatusCode, saga: &Saga, view: &SagaView) -> Response {
+    let mut response = json(status, view);
+    response.headers_mut().insert(header::ETAG, etag(u64::from(saga.revision.0)));
+    response
+}
+
+/// A saga's revision as an entity tag.
+pub(crate) fn etag(revision: u64) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{revision}\"")).unwrap_or(HeaderValue::from_static("\"0\""))
+}

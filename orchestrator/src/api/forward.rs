@@ -1,0 +1,84 @@
+//! Passing an operator's verb on to the process that owns the saga.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use warp::reply::Response;
+
+use super::body::Body;
+use super::mount::Asked;
+use super::problem::{Answer, Kind, Problem, chain};
+
+/// Marks a request that was passed on once, so that two processes that each take the other for the owner do not pass
+/// it to and fro.
+const FORWARDED: &str = "x-saga-forwarded";
+
+/// What of a request goes along.
+const REQUEST_HEADERS: [&str; 4] = ["content-type", "idempotency-key", "x-request-id", "traceparent"];
+/// What of the answer comes back.
+const RESPONSE_HEADERS: [HeaderName; 4] =
+    [header::CONTENT_TYPE, header::ETAG, header::LOCATION, header::RETRY_AFTER];
+/// No owner's answer is longer than this.
+const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
+
+/// What a client waits before it asks again while a shard changes hands.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Asks other processes.
+pub(crate) struct Forwarder {
+    client: reqwest::Client,
+}
+
+impl Forwarder {
+    /// With that limit for a whole exchange.
+    pub(crate) fn new(limit: Duration) -> Result<Self, reqwest::Error> {
+        // Needed before any client can be built; a second installation is refused, which is fine.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .timeout(limit)
+            .connect_timeout(limit / 4)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        Ok(Self { client })
+    }
+
+    /// The owner's answer to this request; `503` if there is no owner to ask, or it does not answer.
+    pub(crate) async fn relay(&self, owner: Option<&str>, asked: &Asked, body: &Body) -> Answer {
+        let Some(owner) = owner.filter(|_| !asked.headers.contains_key(FORWARDED)) else {
+            let text = "no process owns this saga's shard at the moment; ask again";
+            return Err(Problem::new(Kind::Elsewhere, text).retry_after(RETRY_AFTER));
+        };
+        let url = format!("{}{}", owner.trim_end_matches('/'), asked.target);
+        let mut request = self.client.post(url).header(FORWARDED, "1").body(body.bytes.clone());
+        for name in REQUEST_HEADERS {
+            if let Some(value) = asked.headers.get(name) {
+                request = request.header(name, value);
+            }
+        }
+        let unreachable = |error: reqwest::Error| {
+            tracing::warn!(owner, error = chain(&error), "a request could not be passed on to the saga's owner");
+            let text = "the process that owns this saga did not answer; whether the request was carried out is not \
+                        known: ask again with the same Idempotency-Key";
+            Problem::new(Kind::Elsewhere, text).retry_after(RETRY_AFTER)
+        };
+        let answer = request.send().await.map_err(unreachable)?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = answer.bytes().await.map_err(unreachable)?;
+        if body.len() > MAX_ANSWER_BYTES {
+            return Err(Problem::new(Kind::Internal, "the owner's answer is too long to be passed on"));
+        }
+        Ok(relayed(status, &headers, body))
+    }
+}
+
+fn relayed(status: StatusCode, headers: &http::HeaderMap<HeaderValue>, body: bytes::Bytes) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    for name in RESPONSE_HEADERS {
+        if let Some(value) = headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}

@@ -1,0 +1,81 @@
+//! The HTTP API: the only place that knows warp.
+//!
+//! [`serve`] runs it. `routes` has every route; `mount` finds the route of a request; handlers are grouped by noun and
+//! return an answer or a `problem`. Reads come from [`Reads`], everything that acts goes through the [`Engine`].
+
+mod app;
+mod body;
+mod bookings;
+mod dead_letters;
+mod definitions;
+mod document;
+pub mod engine;
+mod fields;
+mod forward;
+mod idempotency;
+mod mount;
+mod ops;
+mod preferences;
+mod problem;
+mod query;
+mod routes;
+mod sagas;
+mod server;
+mod stall;
+mod start;
+mod strict_json;
+mod verbs;
+mod wire;
+
+use std::sync::{Arc, OnceLock};
+
+use schemas::Catalog;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::app::App;
+pub use self::engine::Engine;
+use self::forward::Forwarder;
+pub use self::server::HttpLimits;
+use crate::definitions::Definitions;
+use crate::metrics::Metrics;
+use crate::store::queries::Reads;
+
+/// What the API is made of.
+pub struct Api {
+    /// Whoever acts.
+    pub engine: Arc<dyn Engine>,
+    /// The read side, over a pool of its own.
+    pub reads: Reads,
+    /// What sagas can be started by.
+    pub definitions: Definitions,
+    /// Every message's schema.
+    pub catalog: Arc<Catalog>,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// Whether a client may force the outcome of a payment, for demos and tests.
+    pub allow_forced_outcomes: bool,
+}
+
+/// Serves until `stop`; returns when what was under way is answered, at most [`HttpLimits::drain`] later.
+///
+/// # Errors
+/// When the client for requests to other processes cannot be built.
+pub async fn serve(
+    api: Api,
+    listener: TcpListener,
+    stop: CancellationToken,
+    limits: HttpLimits,
+) -> std::io::Result<()> {
+    let metrics = api.metrics.clone();
+    let app = Arc::new(App {
+        api,
+        forwarder: Forwarder::new(limits.forward).map_err(std::io::Error::other)?,
+        stop: stop.clone(),
+        document: OnceLock::new(),
+    });
+    let table = routes::routes(&app, &limits);
+    app.document.get_or_init(|| document::document(table.document()));
+    server::run(table.finish(metrics), listener, stop, &limits).await;
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! Every route of the service, in one table.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use warp::Filter;
+
+use super::app::App;
+use super::body::json_object;
+use super::mount::{Routes, asked};
+use super::server::HttpLimits;
+use super::{bookings, dead_letters, definitions, ops, sagas, verbs};
+
+/// Mounts every route.
+pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
+    let get = || with(app).and(asked());
+    let post = || with(app).and(asked()).and(json_object(limits));
+    Routes::default()
+        .mount::<bookings::__path_start_booking, _>(post().then(bookings::start_booking))
+        .mount::<bookings::__path_start_booking_at_shop, _>(post().then(bookings::start_booking_at_shop))
+        .mount::<bookings::__path_get_booking, _>(get().then(bookings::get_booking))
+        .mount::<bookings::__path_get_booking_at_shop, _>(get().then(bookings::get_booking_at_shop))
+        .mount::<sagas::__path_start_saga, _>(post().then(sagas::start_saga))
+        .mount::<sagas::__path_list_sagas, _>(get().then(sagas::list_sagas))
+        .mount::<sagas::__path_get_saga, _>(get().then(sagas::get_saga))
+        .mount::<sagas::__path_get_history, _>(get().then(sagas::get_history))
+        .mount::<sagas::__path_get_diagram, _>(get().then(sagas::get_diagram))
+        .mount::<verbs::__path_cancel, _>(post().then(verbs::cancel))
+        .mount::<verbs::__path_redrive, _>(post().then(verbs::redrive))
+        .mount::<verbs::__path_skip, _>(post().then(verbs::skip))
+        .mount::<verbs::__path_retry_now, _>(post().then(verbs::retry_now))
+        .mount::<dead_letters::__path_list_letters, _>(get().then(dead_letters::list_letters))
+        .mount::<dead_letters::__path_get_letter, _>(get().then(dead_letters::get_letter))
+        .mount::<dead_letters::__path_redrive_letter, _>(post().then(dead_letters::redrive_letter))
+        .mount::<dead_letters::__path_discard_letter, _>(post().then(dead_letters::discard_letter))
+        .mount::<definitions::__path_list_definitions, _>(get().then(definitions::list_definitions))
+        .mount::<definitions::__path_get_definition, _>(get().then(definitions::get_definition))
+        .mount::<ops::__path_livez, _>(get().then(ops::livez))
+        .mount::<ops::__path_readyz, _>(get().then(ops::readyz))
+        .mount::<ops::__path_metrics, _>(get().then(ops::metrics))
+        .mount::<ops::__path_openapi, _>(get().then(ops::openapi))
+}
+
+fn with(app: &Arc<App>) -> impl Filter<Extract = (Arc<App>,), Error = Infallible> + Clone + use<> {
+    let app = app.clone();
+    warp::any().map(move || app.clone())
+}

@@ -1,0 +1,116 @@
+//! The service's settings, and the topics that follow from them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use messaging::topics::TopicSpec;
+use participant::service::{Setting, SettingError, Settings, WORKER_SETTINGS, WorkerSettings};
+use saga_defs::definition::Definition;
+use saga_defs::ids::ShardCount;
+
+use crate::engine::{DEAD_LETTERS, EVENTS, INBOX};
+
+const HTTP_ADDR: &str = "HTTP_ADDR";
+const ADVERTISE_URL: &str = "ADVERTISE_URL";
+const SHARDS: &str = "SHARDS";
+const COMMAND_PARTITIONS: &str = "COMMAND_PARTITIONS";
+const DEFINITIONS_DIR: &str = "DEFINITIONS_DIR";
+const ALLOW_FORCED_OUTCOMES: &str = "ALLOW_FORCED_OUTCOMES";
+
+const OWN_SETTINGS: [Setting; 6] = [
+    Setting::new(HTTP_ADDR, "Where the API listens, ADDRESS:PORT; port 0 is any free one").or("127.0.0.1:8080"),
+    Setting::new(
+        ADVERTISE_URL,
+        "The base URL under which other orchestrators reach this one [default: http:// and the address it listens on]",
+    ),
+    Setting::new(SHARDS, "The partitions of saga.inbox; never changes once there is a database").or("8"),
+    Setting::new(COMMAND_PARTITIONS, "The partitions of each command topic").or("8"),
+    Setting::new(DEFINITIONS_DIR, "A folder of further definitions (*.toml)"),
+    Setting::new(ALLOW_FORCED_OUTCOMES, "true: bookings may force their payment's outcome, for demos and tests")
+        .or("false"),
+];
+
+/// Every setting of the program.
+pub fn all_settings() -> Vec<Setting> {
+    WORKER_SETTINGS.into_iter().chain(OWN_SETTINGS).collect()
+}
+
+/// What the service is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Database, Kafka, schemas, logs: as every service has them.
+    pub base: WorkerSettings,
+    /// Where the API listens.
+    pub http_addr: SocketAddr,
+    /// How others reach it; `None`: as it listens.
+    pub advertise_url: Option<String>,
+    /// The number of shards.
+    pub shards: ShardCount,
+    /// Partitions of each command topic.
+    pub command_partitions: u16,
+    /// Partitions of the other topics.
+    pub topic_partitions: u16,
+    /// Copies of each topic; -1 is the broker's default.
+    pub replication: i32,
+    /// Further definitions.
+    pub definitions_dir: Option<PathBuf>,
+    /// Whether bookings may force outcomes.
+    pub allow_forced_outcomes: bool,
+}
+
+impl Config {
+    /// From a program's settings.
+    ///
+    /// # Errors
+    /// The first that is missing or wrong.
+    pub fn read(settings: &Settings) -> Result<Self, SettingError> {
+        let base = WorkerSettings::read(settings)?;
+        let address = |text: &str| text.parse().ok();
+        let count = |name| {
+            settings.read(name, "a number from 1 to 10000", |text| {
+                text.parse::<u16>().ok().filter(|n| (1..=10_000).contains(n))
+            })
+        };
+        let shards = count(SHARDS)?;
+        let advertise_url = match settings.text(ADVERTISE_URL) {
+            Some(url) if url.starts_with("http://") || url.starts_with("https://") => Some(url.to_owned()),
+            Some(_) => return Err(settings.wrong(ADVERTISE_URL, "http://HOST:PORT or https://HOST:PORT")),
+            None => None,
+        };
+        Ok(Self {
+            http_addr: settings.read(HTTP_ADDR, "ADDRESS:PORT, e.g. 127.0.0.1:8080", address)?,
+            advertise_url,
+            shards: ShardCount::new(shards).ok_or_else(|| settings.wrong(SHARDS, "at least 1"))?,
+            command_partitions: count(COMMAND_PARTITIONS)?,
+            topic_partitions: u16::try_from(base.event_topics.partitions).unwrap_or(u16::MAX),
+            replication: base.event_topics.replication,
+            definitions_dir: settings.text(DEFINITIONS_DIR).map(PathBuf::from),
+            allow_forced_outcomes: settings.switch(ALLOW_FORCED_OUTCOMES)?,
+            base,
+        })
+    }
+}
+
+/// The topics that an orchestrator with these definitions needs.
+pub fn topics<'a>(
+    definitions: impl IntoIterator<Item = &'a Definition>,
+    shards: ShardCount,
+    command_partitions: u16,
+    topic_partitions: u16,
+    replication: i32,
+) -> Vec<TopicSpec> {
+    let others = i32::from(topic_partitions);
+    let mut topics = vec![
+        TopicSpec::new(INBOX, i32::from(shards.get()), replication),
+        TopicSpec::new(EVENTS, others, replication),
+        TopicSpec::new(DEAD_LETTERS, others, replication),
+    ];
+    let mut participants: Vec<_> =
+        definitions.into_iter().flat_map(|definition| definition.participants()).collect();
+    participants.sort();
+    participants.dedup();
+    topics.extend(participants.iter().map(|participant| {
+        TopicSpec::new(format!("{participant}.commands"), i32::from(command_partitions), replication)
+    }));
+    topics
+}

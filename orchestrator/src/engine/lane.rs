@@ -1,0 +1,372 @@
+//! The lane: the one loop that moves sagas. Inputs in, one decision, one commit, then answers and commands out.
+
+mod gather;
+mod takeover;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use messaging::{Consumer, ConsumerEvent, Received};
+use saga_defs::ids::{SagaId, Shard, ShardCount};
+use saga_defs::saga::{Refusal, Saga};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::batch::{Batch, Context, Held, Input, Reply};
+use super::clock;
+use super::handle::{ActError, Answer, RETRY_AFTER, Request, Shown, StartError};
+use super::publisher::{Publisher, Settled};
+use super::rebalance::Rebalance;
+use super::records::{CODE_TOO_LARGE, RecordMaker};
+use super::shards::Shards;
+use super::{CACHED_SAGAS, EngineParts, EngineSettings};
+use crate::definitions::Definitions;
+use crate::metrics::Metrics;
+use crate::store::commit::Committed;
+use crate::store::{Store, StoreError};
+
+/// How long to wait before asking a database again that could not carry a statement out.
+const DATABASE_PAUSE: Duration = Duration::from_millis(200);
+/// An idle lane saves a watermark that has moved after this long.
+const IDLE_SAVE: Duration = Duration::from_secs(1);
+
+/// Where everything that happens comes from.
+pub(super) struct Sources {
+    pub(super) records: mpsc::Receiver<ConsumerEvent>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) rebalances: mpsc::UnboundedReceiver<Rebalance>,
+    pub(super) consumer: Arc<Consumer>,
+}
+
+/// The loop's memory.
+pub struct Lane {
+    pub(super) store: Store,
+    pub(super) definitions: Definitions,
+    pub(super) maker: RecordMaker,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) settings: EngineSettings,
+    pub(super) shard_count: ShardCount,
+    pub(super) sources: Sources,
+    pub(super) publisher: Publisher,
+    pub(super) shown: Arc<Shown>,
+    pub(super) shards: Shards,
+    pub(super) sagas: HashMap<SagaId, Held>,
+    pub(super) cached: VecDeque<SagaId>,
+    pub(super) waiters: HashMap<SagaId, Vec<oneshot::Sender<Saga>>>,
+    pub(super) unread: VecDeque<(u64, Received)>,
+    pub(super) slice: gather::Slice,
+    pub(super) early: Vec<Arrived>,
+    pub(super) last_commit: Instant,
+    pub(super) last_save: Instant,
+    pub(super) stopped: Vec<(Shard, String)>,
+}
+
+/// One input, and who waits for its answer.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) input: Input,
+    pub(super) asker: Option<Asker>,
+}
+
+#[derive(Debug)]
+pub(super) enum Asker {
+    Start(Answer<Saga, StartError>),
+    Act(Answer<Saga, ActError>),
+    Letter(Answer<(), ActError>),
+}
+
+/// How a commit of some inputs ended.
+enum Outcome {
+    Done,
+    ShardsLost,
+    DecideAgain,
+    Refused { message: String, constraint: Option<String> },
+}
+
+impl Lane {
+    pub(super) fn new(parts: EngineParts, sources: Sources, publisher: Publisher, shown: Arc<Shown>) -> Self {
+        Self {
+            maker: RecordMaker::new(parts.catalog, &parts.settings),
+            store: parts.store,
+            definitions: parts.definitions,
+            metrics: parts.metrics,
+            settings: parts.settings,
+            shard_count: parts.shard_count,
+            sources,
+            publisher,
+            shown,
+            shards: Shards::default(),
+            sagas: HashMap::new(),
+            cached: VecDeque::new(),
+            waiters: HashMap::new(),
+            unread: VecDeque::new(),
+            slice: gather::Slice::new(),
+            early: Vec::new(),
+            last_commit: Instant::now(),
+            last_save: Instant::now(),
+            stopped: Vec::new(),
+        }
+    }
+
+    /// Runs until told to stop; then finishes what is in hand.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let arrived = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                arrived = self.next() => arrived,
+            };
+            self.process(arrived).await;
+        }
+        self.shown.stopping.store(true, Ordering::Relaxed);
+        self.shown.update(|health| health.stopping = true);
+        self.finish().await;
+    }
+
+    /// Decides, commits, answers and publishes; whatever goes wrong, every input is dealt with in the end.
+    async fn process(&mut self, arrived: Vec<Arrived>) {
+        let mut groups = VecDeque::from([arrived]);
+        while let Some(mut group) = groups.pop_front() {
+            self.load(&group).await;
+            match self.attempt(&mut group).await {
+                Outcome::Done => {}
+                Outcome::ShardsLost => {
+                    // What belongs to shards that are still ours goes on; the rest is answered or left to its owner.
+                    self.reclaim().await;
+                    groups.push_front(group);
+                }
+                Outcome::DecideAgain => groups.push_front(group),
+                Outcome::Refused { message, constraint } if group.len() == 1 => {
+                    if let Some(again) = self.refuse(group, &message, constraint.as_deref()) {
+                        groups.push_front(vec![again]);
+                    }
+                }
+                Outcome::Refused { .. } => {
+                    // One saga's rows are refused: halve until it is alone, so that its neighbours go on.
+                    let second = group.split_off(group.len() / 2);
+                    groups.push_front(second);
+                    groups.push_front(group);
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self, group: &mut [Arrived]) -> Outcome {
+        let letters = match self.letters(group).await {
+            Ok(letters) => letters,
+            Err(error) => return self.pause(&error).await,
+        };
+        let context = Context {
+            shards: &self.shards,
+            shard_count: self.shard_count,
+            sagas: &self.sagas,
+            letters: &letters,
+            definitions: &self.definitions,
+            records: &self.maker,
+            incarnation: &self.settings.incarnation,
+            now: clock::now(),
+        };
+        let batch = Batch::decide(context, group.iter().map(|arrived| &arrived.input).enumerate());
+        let begun = Instant::now();
+        match self.commit(&batch).await {
+            Ok(Committed::Yes) => {
+                self.metrics.batch(batch.writes.journal.len(), begun.elapsed());
+                self.carry_out(batch, group);
+                Outcome::Done
+            }
+            Ok(Committed::Fenced) => Outcome::ShardsLost,
+            Ok(Committed::LetterMoved) => Outcome::DecideAgain,
+            Err(StoreError::Refused { message, constraint, .. }) => Outcome::Refused { message, constraint },
+            Err(error @ (StoreError::TryAgain { .. } | StoreError::Row(_))) => self.pause(&error).await,
+            Err(StoreError::Unknown(error)) => {
+                tracing::warn!(%error, "a commit was not answered; finding out whether it happened");
+                if self.resolve_unknown(&batch).await {
+                    self.carry_out(batch, group);
+                    Outcome::Done
+                } else {
+                    Outcome::DecideAgain
+                }
+            }
+        }
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        if batch.writes.shards.is_empty() {
+            return Ok(Committed::Yes);
+        }
+        self.store.commit(&batch.writes).await
+    }
+
+    async fn pause(&self, error: &StoreError) -> Outcome {
+        self.database_trouble(error);
+        tokio::time::sleep(DATABASE_PAUSE).await;
+        Outcome::DecideAgain
+    }
+
+    pub(super) fn database_trouble(&self, error: &StoreError) {
+        let text = match error {
+            StoreError::Unknown(source) => source.to_string(),
+            StoreError::TryAgain { message } | StoreError::Refused { message, .. } => message.clone(),
+            StoreError::Row(error) => error.to_string(),
+        };
+        tracing::warn!(error = %text, "the database is in trouble; trying again");
+        self.shown.update(|health| health.database = Some(text));
+    }
+
+    /// The batch is durable: memory follows, clients are answered, commands go out.
+    fn carry_out(&mut self, batch: Batch, group: &mut [Arrived]) {
+        self.last_commit = Instant::now();
+        self.shown.update(|health| health.database = None);
+        for advance in &batch.writes.shards {
+            if let Some(owned) = self.shards.get_mut(advance.shard) {
+                owned.next_seq = advance.next_seq;
+                owned.inbox_offset = advance.inbox_offset;
+                owned.saved_published = advance.published_seq;
+            }
+        }
+        for (shard, saga, wake) in batch.rearmed {
+            self.shards.set_wake(shard, saga, wake);
+        }
+        for (id, moved) in batch.moved {
+            self.shards.set_wake(moved.shard, id, moved.wake);
+            self.remember(id, moved.held);
+        }
+        for outgoing in &batch.outgoing {
+            if let Some((shard, seq)) = outgoing.origin
+                && let Some(owned) = self.shards.get_mut(shard)
+            {
+                owned.begin_publish(seq);
+            }
+        }
+        for outgoing in batch.outgoing {
+            self.publisher.send(outgoing);
+        }
+        for (position, reply) in batch.replies {
+            if let Some(asker) = group.get_mut(position).and_then(|arrived| arrived.asker.take()) {
+                answer(asker, reply);
+            }
+        }
+        self.count(&batch.facts);
+    }
+
+    /// Keeps a saga in memory while something may happen to it soon, and tells those who wait for its end.
+    fn remember(&mut self, id: SagaId, held: Held) {
+        if held.saga.current().is_none() {
+            self.sagas.remove(&id);
+            for waiter in self.waiters.remove(&id).unwrap_or_default() {
+                // A client that has gone away does not listen any more.
+                let _ = waiter.send(held.saga.clone());
+            }
+        } else if self.sagas.insert(id, held).is_none() {
+            self.cached.push_back(id);
+        }
+        while self.cached.len() > CACHED_SAGAS {
+            // Ended sagas leave stale entries here; the oldest one goes, whatever it is.
+            if let Some(oldest) = self.cached.pop_front()
+                && !self.waiters.contains_key(&oldest)
+            {
+                self.sagas.remove(&oldest);
+            }
+        }
+    }
+
+    /// An input alone in its batch that the database refuses: a client is told; a saga of ours is parked as stuck.
+    fn refuse(&self, group: Vec<Arrived>, message: &str, constraint: Option<&str>) -> Option<Arrived> {
+        let key_taken = constraint == Some("request_key_pkey");
+        let text = message.to_owned();
+        let arrived = group.into_iter().next()?;
+        match (arrived.asker, &arrived.input) {
+            (Some(Asker::Start(asker)), _) => {
+                let refused = StartError::Refused { message: text };
+                let _ = asker.send(Err(if key_taken { StartError::KeyTaken } else { refused }));
+                None
+            }
+            (Some(Asker::Act(asker)), _) => {
+                let refused = ActError::Refused { message: text };
+                let _ = asker.send(Err(if key_taken { ActError::KeyTaken } else { refused }));
+                None
+            }
+            (Some(Asker::Letter(asker)), _) => {
+                let refused = ActError::Refused { message: text };
+                let _ = asker.send(Err(if key_taken { ActError::KeyTaken } else { refused }));
+                None
+            }
+            (None, Input::Quarantine(saga, _)) => {
+                tracing::error!(%saga, message, "the database refuses even to park this saga; it is left as it is");
+                None
+            }
+            (None, input) => {
+                let Some(saga) = self.saga_of(input) else {
+                    tracing::error!(?input, message, "the database refuses what this input comes to; it is left out");
+                    return None;
+                };
+                tracing::error!(%saga, message, "the database refuses a saga's rows; it is parked as stuck");
+                let cause = Refusal::new("database_refused", message);
+                Some(Arrived { input: Input::Quarantine(saga, cause), asker: None })
+            }
+        }
+    }
+
+    pub(super) fn saga_of(&self, input: &Input) -> Option<SagaId> {
+        match input {
+            Input::Record(_, record) => record.headers.text("saga-id").and_then(|text| text.parse().ok()),
+            Input::Act(act) => Some(act.saga),
+            Input::Due(_, saga) | Input::Refused(saga, _, _) | Input::Quarantine(saga, _) => Some(*saga),
+            Input::Start(..) | Input::Letter(_) => None,
+        }
+    }
+
+    /// Takes the delivery reports: watermarks move, timeouts begin, refused commands come back as inputs.
+    pub(super) fn settle(&mut self) -> Vec<Arrived> {
+        let mut refused = Vec::new();
+        let now = clock::now();
+        for settled in self.publisher.settle() {
+            let (outgoing, problem) = match settled {
+                Settled::Acknowledged(outgoing) => (outgoing, None),
+                Settled::Refused(outgoing, text) => (outgoing, Some(text)),
+            };
+            if let Some((shard, seq)) = outgoing.origin
+                && let Some(owned) = self.shards.get_mut(shard)
+            {
+                owned.end_publish(seq);
+            }
+            match (outgoing.attempt, problem) {
+                (Some(sent), None) => {
+                    let (shard, seq) = sent.row;
+                    self.shards.confirmed(shard, sent.saga, seq, now.after(sent.timeout));
+                }
+                (Some(sent), Some(text)) => {
+                    let cause = Refusal::new(CODE_TOO_LARGE, text);
+                    let input = Input::Refused(sent.saga, sent.at, cause);
+                    refused.push(Arrived { input, asker: None });
+                }
+                (None, Some(text)) => {
+                    tracing::error!(topic = %outgoing.record.topic, text, "the broker refuses a record; it is left out");
+                }
+                (None, None) => {}
+            }
+        }
+        let trouble = self.publisher.trouble().map(str::to_owned);
+        self.shown.update(|health| {
+            health.broker = trouble;
+            health.consumer_poll_age = self.sources.consumer.last_poll_age();
+        });
+        self.shown.unpublished.store(self.publisher.in_flight(), Ordering::Relaxed);
+        self.metrics.publish(self.publisher.in_flight());
+        refused
+    }
+}
+
+fn answer(asker: Asker, reply: Reply) {
+    // A client that has gone away does not listen any more.
+    match (asker, reply) {
+        (Asker::Start(asker), Reply::Started(result)) => _ = asker.send(result),
+        (Asker::Act(asker), Reply::Acted(result)) => _ = asker.send(result),
+        (Asker::Letter(asker), Reply::Letter(result)) => _ = asker.send(result),
+        (Asker::Start(asker), _) => _ = asker.send(Err(StartError::Busy { retry_after: RETRY_AFTER })),
+        (Asker::Act(asker), _) => _ = asker.send(Err(ActError::Busy { retry_after: RETRY_AFTER })),
+        (Asker::Letter(asker), _) => _ = asker.send(Err(ActError::Busy { retry_after: RETRY_AFTER })),
+    }
+}

@@ -1,0 +1,312 @@
+//! Where a batch comes from: records, requests, due timers and delivery reports, as many as have arrived.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use messaging::{ConsumerEvent, Received};
+use saga_defs::ids::{DeadLetterId, SagaId, Shard};
+use uuid::Uuid;
+
+use super::super::batch::{Fact, Held, Input};
+use super::super::clock;
+use super::super::handle::Request;
+use super::super::rebalance::Rebalance;
+use super::super::{BATCH_INPUTS, MAX_UNPUBLISHED, PACE, SLICE, SLICE_STARTS};
+use super::{Arrived, Asker, DATABASE_PAUSE, IDLE_SAVE, Lane};
+use crate::store::StoreError;
+use crate::store::letters::StoredLetter;
+
+/// A batch smaller than this is small: when another follows at once, waiting a little makes both cheaper.
+const SMALL_BATCH: usize = 64;
+/// At most this many due timers in one batch, so that a crowd of them leaves room for replies.
+const DUE_LIMIT: usize = BATCH_INPUTS / 2;
+
+/// The shard that starts draw their ids for at the moment.
+pub(in super::super) struct Slice {
+    shard: Option<Shard>,
+    until: Instant,
+    starts: u32,
+}
+
+impl Slice {
+    pub(in super::super) fn new() -> Self {
+        Self { shard: None, until: Instant::now(), starts: 0 }
+    }
+}
+
+impl Lane {
+    /// Waits until there is something to do and takes all of it, up to a batch.
+    pub(super) async fn next(&mut self) -> Vec<Arrived> {
+        loop {
+            self.wait().await;
+            let mut arrived = self.settle();
+            self.take_rebalances().await;
+            self.take_records(&mut arrived);
+            self.take_due(&mut arrived);
+            self.take_requests(&mut arrived);
+            if !arrived.is_empty() {
+                self.pace(arrived.len()).await;
+                self.take_records(&mut arrived);
+                self.take_requests(&mut arrived);
+                return arrived;
+            }
+            self.save_watermarks().await;
+        }
+    }
+
+    async fn wait(&mut self) {
+        if !self.unread.is_empty() {
+            return;
+        }
+        let until_due = self.shards.next_wake().map(|at| at.since(clock::now()));
+        let idle = until_due.unwrap_or(IDLE_SAVE).min(IDLE_SAVE);
+        let reports = self.publisher.reports();
+        let take_requests = !self.shards.is_empty() && self.publisher.in_flight() < MAX_UNPUBLISHED;
+        tokio::select! {
+            biased;
+            Some(rebalance) = self.sources.rebalances.recv() => self.rebalance(rebalance).await,
+            Some(event) = self.sources.records.recv() => self.unread_event(event),
+            Some(request) = self.sources.requests.recv(), if take_requests => self.early_request(request),
+            () = reports.arrived() => {}
+            () = tokio::time::sleep(idle) => {}
+        }
+    }
+
+    /// While batches are small and more is coming, a commit is the dear part: let some more arrive first. An idle lane
+    /// does not wait.
+    async fn pace(&self, size: usize) {
+        let since = self.last_commit.elapsed();
+        if size < SMALL_BATCH && since < PACE {
+            tokio::time::sleep(PACE.saturating_sub(since)).await;
+        }
+    }
+
+    async fn take_rebalances(&mut self) {
+        while let Ok(rebalance) = self.sources.rebalances.try_recv() {
+            self.rebalance(rebalance).await;
+        }
+    }
+
+    async fn rebalance(&mut self, rebalance: Rebalance) {
+        match rebalance {
+            Rebalance::Assigned { generation, shards, answer } => {
+                let offsets = self.take_over(&shards, generation).await;
+                // The consumer's thread has given up waiting: it reads none of these partitions.
+                if answer.send(offsets).is_err() {
+                    self.let_go(&shards);
+                }
+            }
+            Rebalance::Revoked { shards, done } => {
+                self.let_go(&shards);
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn unread_event(&mut self, event: ConsumerEvent) {
+        match event {
+            ConsumerEvent::Records(polled) => {
+                let generation = polled.generation;
+                self.unread.extend(polled.records.into_iter().map(|record| (generation, record)));
+            }
+            ConsumerEvent::OffsetVanished { partition, text, .. } => {
+                let shard = Shard(u16::try_from(partition).unwrap_or(u16::MAX));
+                tracing::error!(%shard, text, "the place to go on reading does not exist: the shard stands still");
+                self.stopped.retain(|(other, _)| *other != shard);
+                self.stopped.push((shard, text));
+                self.show_shards();
+            }
+            ConsumerEvent::Failed(text) => {
+                tracing::warn!(text, "the consumer has trouble; it goes on by itself");
+                self.shown.update(|health| health.broker = Some(text));
+            }
+        }
+    }
+
+    fn take_records(&mut self, arrived: &mut Vec<Arrived>) {
+        while arrived.len() < BATCH_INPUTS {
+            if self.unread.is_empty() {
+                match self.sources.records.try_recv() {
+                    Ok(event) => self.unread_event(event),
+                    Err(_) => return,
+                }
+            }
+            let Some((generation, record)) = self.unread.pop_front() else { continue };
+            if let Some(input) = self.of_this_assignment(generation, record) {
+                arrived.push(Arrived { input, asker: None });
+            }
+        }
+    }
+
+    /// Records of an earlier assignment are read again by whoever owns the shard now.
+    fn of_this_assignment(&self, generation: u64, record: Received) -> Option<Input> {
+        let shard = Shard(u16::try_from(record.partition).ok()?);
+        let owned = self.shards.get(shard)?;
+        (owned.generation == generation).then_some(Input::Record(shard, record))
+    }
+
+    fn take_due(&self, arrived: &mut Vec<Arrived>) {
+        let room = BATCH_INPUTS.saturating_sub(arrived.len()).min(DUE_LIMIT);
+        for (shard, saga) in self.shards.due(clock::now(), room) {
+            arrived.push(Arrived { input: Input::Due(shard, saga), asker: None });
+        }
+    }
+
+    fn take_requests(&mut self, arrived: &mut Vec<Arrived>) {
+        arrived.extend(self.early.drain(..));
+        while arrived.len() < BATCH_INPUTS
+            && !self.shards.is_empty()
+            && self.publisher.in_flight() < MAX_UNPUBLISHED
+        {
+            let Ok(request) = self.sources.requests.try_recv() else { return };
+            arrived.extend(self.request(request));
+        }
+    }
+
+    fn early_request(&mut self, request: Request) {
+        let arrived = self.request(request);
+        self.early.extend(arrived);
+    }
+
+    fn request(&mut self, request: Request) -> Option<Arrived> {
+        match request {
+            Request::Start(start, answer) => {
+                // A client that has gone away before its turn did not start anything.
+                if answer.is_closed() {
+                    return None;
+                }
+                let id = self.draw_id()?;
+                Some(Arrived { input: Input::Start(id, start), asker: Some(Asker::Start(answer)) })
+            }
+            Request::Act(act, answer) => {
+                Some(Arrived { input: Input::Act(act), asker: Some(Asker::Act(answer)) })
+            }
+            Request::Letter(act, answer) => {
+                Some(Arrived { input: Input::Letter(act), asker: Some(Asker::Letter(answer)) })
+            }
+            Request::Wait(saga, answer) => {
+                // Not in memory: it has ended, or is not ours. Dropping the answer says so.
+                if self.sagas.contains_key(&saga) {
+                    let waiters = self.waiters.entry(saga).or_default();
+                    waiters.retain(|waiter| !waiter.is_closed());
+                    waiters.push(answer);
+                }
+                None
+            }
+        }
+    }
+
+    /// Draws ids until one lands on the slice's shard.
+    fn draw_id(&mut self) -> Option<SagaId> {
+        let over = self.slice.until <= Instant::now() || self.slice.starts >= SLICE_STARTS;
+        let shard = match self.slice.shard.filter(|&shard| !over && self.shards.get(shard).is_some()) {
+            Some(shard) => shard,
+            None => {
+                let ids = self.shards.ids();
+                let after = self.slice.shard;
+                let next = ids.iter().copied().find(|&id| after.is_none_or(|after| id > after));
+                let shard = next.or_else(|| ids.first().copied())?;
+                self.slice = Slice { shard: Some(shard), until: Instant::now() + SLICE, starts: 0 };
+                shard
+            }
+        };
+        self.slice.starts += 1;
+        let now = clock::now();
+        loop {
+            let random = Uuid::new_v4();
+            let mut bytes = [0_u8; 10];
+            bytes.copy_from_slice(&random.as_bytes()[6..]);
+            bytes[0] = random.as_bytes()[0];
+            bytes[2] = random.as_bytes()[1];
+            let id = SagaId::new(now, bytes);
+            if id.shard(self.shard_count) == shard {
+                return Some(id);
+            }
+        }
+    }
+
+    /// Loads the sagas that the inputs name and that are not in memory.
+    pub(super) async fn load(&mut self, group: &[Arrived]) {
+        let mut wanted = HashSet::new();
+        for arrived in group {
+            let Some(id) = self.saga_of(&arrived.input) else { continue };
+            let ours = self.shards.get(id.shard(self.shard_count)).is_some();
+            if ours && !self.sagas.contains_key(&id) {
+                wanted.insert(id);
+            }
+        }
+        let wanted: Vec<SagaId> = wanted.into_iter().collect();
+        self.load_sagas(&wanted).await;
+    }
+
+    /// Loads sagas; asks until the database answers.
+    async fn load_sagas(&mut self, wanted: &[SagaId]) {
+        if wanted.is_empty() {
+            return;
+        }
+        loop {
+            match self.try_load(wanted).await {
+                Ok(()) => return,
+                Err(error) => {
+                    self.database_trouble(&error);
+                    tokio::time::sleep(DATABASE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn try_load(&mut self, wanted: &[SagaId]) -> Result<(), StoreError> {
+        for (id, saga) in self.store.sagas(wanted).await? {
+            match self.definitions.find(&self.store, &saga.definition).await? {
+                Some(definition) => {
+                    if self.sagas.insert(id, Held { saga, definition }).is_none() {
+                        self.cached.push_back(id);
+                    }
+                }
+                None => tracing::error!(saga = %id, definition = %saga.definition,
+                    "the definition of a saga is not known; the saga is left alone"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the letters that the inputs name, and their sagas.
+    pub(super) async fn letters(
+        &mut self,
+        group: &[Arrived],
+    ) -> Result<HashMap<DeadLetterId, StoredLetter>, StoreError> {
+        let ids: Vec<DeadLetterId> = group
+            .iter()
+            .filter_map(|arrived| match &arrived.input {
+                Input::Letter(act) => Some(act.letter),
+                _ => None,
+            })
+            .collect();
+        let letters = self.store.letters(&ids).await?;
+        let sagas: Vec<SagaId> = letters
+            .iter()
+            .filter_map(|stored| stored.row.saga)
+            .filter(|id| self.shards.get(id.shard(self.shard_count)).is_some() && !self.sagas.contains_key(id))
+            .collect();
+        if !sagas.is_empty() {
+            self.try_load(&sagas).await?;
+        }
+        Ok(letters.into_iter().map(|stored| (stored.row.id, stored)).collect())
+    }
+
+    pub(super) fn count(&self, facts: &[Fact]) {
+        for fact in facts {
+            match fact {
+                Fact::Started(definition) => self.metrics.saga_started(definition),
+                Fact::Ended(definition, status, took) => self.metrics.saga_ended(definition, *status, *took),
+                Fact::Stuck(definition, step) => self.metrics.stuck(definition, step),
+                Fact::Retried(definition, step, direction) => self.metrics.retry(definition, step, *direction),
+                Fact::StepEnded(definition, step, outcome, took) => {
+                    self.metrics.step_finished(definition, step, outcome, *took);
+                }
+                Fact::Ignored(why) => self.metrics.ignored(why),
+                Fact::Letter(reason) => self.metrics.dead_letter(reason),
+            }
+        }
+    }
+}

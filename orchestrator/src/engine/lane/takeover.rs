@@ -1,0 +1,259 @@
+//! Shards come and go: claiming, letting go, and finding out what became of a commit.
+
+use std::time::{Duration, Instant};
+
+use saga_defs::ids::{SagaId, Shard};
+
+use super::super::INBOX;
+use super::super::batch::Batch;
+use super::super::recovery::{Recovered, Recovery};
+use super::{DATABASE_PAUSE, Lane};
+use crate::store::StoreError;
+use crate::store::commit::{ShardAdvance, Writes};
+use crate::store::shards::Claimed;
+
+/// How long a stopping lane waits for its last records to be acknowledged.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+/// The shortest time between two watermark-only commits.
+const SAVE_EVERY: Duration = Duration::from_millis(500);
+
+impl Lane {
+    /// Claims shards and makes them ready; says where to read each of them.
+    pub(super) async fn take_over(&mut self, shards: &[Shard], generation: u64) -> Vec<Option<i64>> {
+        let begun = Instant::now();
+        let claimed = self.claim_until_answered(shards).await;
+        for claim in &claimed {
+            let recovered = self.recover_until_answered(claim, generation).await;
+            self.take_in(recovered);
+        }
+        if !claimed.is_empty() {
+            let (count, took) = (claimed.len(), begun.elapsed());
+            tracing::info!(shards = count, open = self.shards.open_count(), ?took, "took over");
+        }
+        self.stopped.retain(|(shard, _)| !shards.contains(shard));
+        self.show_shards();
+        let offset = |shard: &Shard| self.shards.get(*shard).map(|owned| owned.inbox_offset);
+        shards.iter().map(offset).collect()
+    }
+
+    fn take_in(&mut self, recovered: Recovered) {
+        let shard = recovered.shard;
+        self.let_go_of(shard);
+        self.shards.insert(shard, recovered.owned);
+        for (saga, wake) in recovered.wakes {
+            self.shards.set_wake(shard, saga, Some(wake));
+        }
+        for outgoing in &recovered.outgoing {
+            if let Some((of, seq)) = outgoing.origin
+                && let Some(owned) = self.shards.get_mut(of)
+            {
+                owned.begin_publish(seq);
+            }
+            // Its timeout runs from the publication that is now to come.
+            if let Some(sent) = outgoing.attempt
+                && let Some(wake) = self.shards.wake(shard, sent.saga)
+            {
+                let wake = super::super::shards::Wake { timeout_at: None, awaits_seq: Some(sent.row.1), ..wake };
+                self.shards.set_wake(shard, sent.saga, Some(wake));
+            }
+        }
+        for outgoing in recovered.outgoing {
+            self.publisher.send(outgoing);
+        }
+    }
+
+    async fn claim_until_answered(&mut self, shards: &[Shard]) -> Vec<Claimed> {
+        loop {
+            let owner = &self.settings.advertise_url;
+            match self.store.claim(shards, owner, &self.settings.incarnation).await {
+                Ok(claimed) => {
+                    self.shown.update(|health| health.database = None);
+                    return claimed;
+                }
+                Err(error) => self.wait_for_database(&error).await,
+            }
+        }
+    }
+
+    async fn recover_until_answered(&mut self, claim: &Claimed, generation: u64) -> Recovered {
+        let recovery =
+            Recovery { store: &self.store, definitions: &self.definitions, records: &self.maker };
+        loop {
+            match recovery.recover(claim, generation).await {
+                Ok(recovered) => return recovered,
+                Err(error) => self.wait_for_database(&error).await,
+            }
+        }
+    }
+
+    async fn wait_for_database(&self, error: &StoreError) {
+        self.database_trouble(error);
+        tokio::time::sleep(DATABASE_PAUSE).await;
+    }
+
+    /// Whether a commit that was not answered happened. Raising the epochs of the shards that are still ours waits for a
+    /// statement that may be running, keeps it from happening later, and shows how far the journal is. A shard that is
+    /// ours no more is let go: its owner knows.
+    pub(super) async fn resolve_unknown(&mut self, batch: &Batch) -> bool {
+        let advances = &batch.writes.shards;
+        let mut held: Vec<(Shard, i64)> = advances.iter().map(|a| (a.shard, a.epoch)).collect();
+        let renewed = loop {
+            match self.store.renew(&held).await {
+                Ok(renewed) => break renewed,
+                Err(error) => {
+                    self.wait_for_database(&error).await;
+                    held = self.after_lost_renewal(held).await;
+                }
+            }
+        };
+        let row = |shard: Shard| renewed.iter().find(|claim| claim.shard == shard);
+        let mut lost = Vec::new();
+        let mut happened = !renewed.is_empty();
+        for advance in advances {
+            match (row(advance.shard), self.shards.get_mut(advance.shard)) {
+                (Some(claim), Some(owned)) => {
+                    owned.epoch = claim.epoch;
+                    // One statement wrote all of the batch or nothing, so every shard tells the same.
+                    happened &= claim.next_seq == advance.next_seq && claim.inbox_offset == advance.inbox_offset;
+                }
+                _ => lost.push(advance.shard),
+            }
+        }
+        self.shown.update(|health| health.database = None);
+        if !lost.is_empty() {
+            tracing::warn!(?lost, "shards were taken over by another process meanwhile");
+            self.let_go(&lost);
+        }
+        happened
+    }
+
+    /// A renewal that was not answered may have raised epochs: then they are one higher than we knew.
+    async fn after_lost_renewal(&self, held: Vec<(Shard, i64)>) -> Vec<(Shard, i64)> {
+        let ids: Vec<Shard> = held.iter().map(|(shard, _)| *shard).collect();
+        let owner = self.settings.advertise_url.clone();
+        loop {
+            match self.store.epochs_of_owner(&ids, &owner).await {
+                Ok(epochs) => {
+                    let known = |(shard, epoch)| (shard, epochs.get(&shard).copied().unwrap_or(epoch));
+                    return held.into_iter().map(known).collect();
+                }
+                Err(error) => self.wait_for_database(&error).await,
+            }
+        }
+    }
+
+    /// The fence did not hold for some shard. Find out which are still ours; the inputs of the others belong to their
+    /// new owners, who read them again.
+    pub(super) async fn reclaim(&mut self) {
+        let ids = self.shards.ids();
+        let lost = loop {
+            match self.store.epochs(&ids).await {
+                Ok(epochs) => {
+                    let held = |shard: &Shard| {
+                        let mine = self.shards.get(*shard).map(|owned| (owned.epoch, owned.next_seq));
+                        epochs.get(shard).copied() == mine
+                    };
+                    break ids.iter().copied().filter(|shard| !held(shard)).collect::<Vec<_>>();
+                }
+                Err(error) => self.wait_for_database(&error).await,
+            }
+        };
+        if lost.is_empty() {
+            tracing::error!("a commit was fenced, but no shard has changed hands; all shards are let go");
+            self.let_go(&ids);
+            return;
+        }
+        tracing::warn!(?lost, "shards were taken over by another process; nothing more of them is published here");
+        self.let_go(&lost);
+    }
+
+    /// Forgets shards: nothing more of them is published or moved here.
+    pub(super) fn let_go(&mut self, shards: &[Shard]) {
+        for &shard in shards {
+            self.let_go_of(shard);
+        }
+        self.show_shards();
+    }
+
+    fn let_go_of(&mut self, shard: Shard) {
+        self.shards.remove(shard);
+        self.publisher.forget(shard);
+        let count = self.shard_count;
+        let of_shard = |id: &SagaId| id.shard(count) == shard;
+        self.sagas.retain(|id, _| !of_shard(id));
+        self.waiters.retain(|id, _| !of_shard(id));
+    }
+
+    pub(super) fn show_shards(&self) {
+        let owned = self.shards.ids().len();
+        let stopped = self.stopped.clone();
+        self.metrics.shards(owned, stopped.len());
+        self.shown.update(|health| {
+            health.shards_owned = owned;
+            health.stopped_shards = stopped;
+        });
+    }
+
+    /// A lane with nothing to do saves watermarks that have moved, and tells the group how far it has read.
+    pub(super) async fn save_watermarks(&mut self) {
+        if self.last_save.elapsed() < SAVE_EVERY {
+            return;
+        }
+        self.last_save = Instant::now();
+        self.show_offsets();
+        let advances: Vec<ShardAdvance> = self
+            .shards
+            .iter()
+            .filter(|(_, owned)| owned.published_seq() != owned.saved_published)
+            .map(|(shard, owned)| ShardAdvance {
+                shard,
+                epoch: owned.epoch,
+                first_seq: owned.next_seq,
+                next_seq: owned.next_seq,
+                published_seq: owned.published_seq(),
+                inbox_offset: owned.inbox_offset,
+                open_from: owned.open_from(|_| false, None),
+            })
+            .collect();
+        if advances.is_empty() {
+            return;
+        }
+        let writes = Writes { shards: advances, ..Writes::default() };
+        // Nothing rests on it: a watermark that is not saved means publishing a little more after a take-over.
+        if self.store.commit(&writes).await.is_ok() {
+            for advance in writes.shards {
+                if let Some(owned) = self.shards.get_mut(advance.shard) {
+                    owned.saved_published = advance.published_seq;
+                }
+            }
+        }
+    }
+
+    /// For lag displays only: what counts is the offset in the shard row.
+    pub(super) fn show_offsets(&self) {
+        let offsets: Vec<_> = self
+            .shards
+            .iter()
+            .map(|(shard, owned)| (INBOX.into(), i32::from(shard.0), owned.inbox_offset))
+            .collect();
+        if !offsets.is_empty() {
+            self.sources.consumer.commit(&offsets);
+        }
+    }
+
+    /// Stopping: what is committed is published, as far as the broker takes it in time; the rest the next owner does.
+    pub(super) async fn finish(&mut self) {
+        let deadline = Instant::now() + LAST_FLUSH;
+        let reports = self.publisher.reports();
+        while self.publisher.in_flight() > 0 && Instant::now() < deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let _ = tokio::time::timeout(left, reports.arrived()).await;
+            let refused = self.settle();
+            if !refused.is_empty() {
+                break;
+            }
+        }
+        self.last_save = Instant::now().checked_sub(SAVE_EVERY).unwrap_or_else(Instant::now);
+        self.save_watermarks().await;
+    }
+}

@@ -1,0 +1,157 @@
+//! The engine: everything that happens to a saga goes through one lane per process.
+//!
+//! Read [`lane`] first: the loop. A [`batch`] is decided purely, committed once, and only then are clients answered and
+//! commands handed to the [`publisher`]. Which sagas this process may move is a matter of [`shards`]; what a take-over
+//! does stands in [`recovery`].
+
+pub mod batch;
+pub mod clock;
+pub mod deliveries;
+pub mod handle;
+pub mod lane;
+pub mod publisher;
+pub mod records;
+pub mod recovery;
+pub mod rebalance;
+pub mod replies;
+pub mod shards;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use messaging::{Consumer, ConsumerLimits, KafkaError, KafkaSettings};
+use saga_defs::ids::ShardCount;
+use schemas::Catalog;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::handle::{EngineHandle, Shown};
+use self::publisher::Publisher;
+use self::rebalance::ToLane;
+use crate::definitions::Definitions;
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+/// The consumer group that hands shards to processes.
+pub const GROUP: &str = "saga-orchestrator";
+/// How long the start waits for the producer's first delivery.
+const WARM_UP_LIMIT: Duration = Duration::from_secs(5);
+/// The topic that replies come in on; one partition is one shard.
+pub const INBOX: &str = "saga.inbox";
+/// The topic of each saga's start and end.
+pub const EVENTS: &str = "saga.events";
+/// The topic that dead letters are exported to and that workers send theirs to.
+pub const DEAD_LETTERS: &str = "saga.dead-letters";
+
+/// One batch takes at most this many inputs.
+pub const BATCH_INPUTS: usize = 1_000;
+/// Requests that wait for the lane; one more is answered with `503`.
+pub const REQUEST_QUEUE: usize = 4_096;
+/// Records handed to the producer and not yet acknowledged. Above it no starts are taken: a broker that is away must
+/// not fill the memory.
+pub const MAX_UNPUBLISHED: usize = 50_000;
+/// Sagas kept in memory; others are loaded when something happens to them.
+pub const CACHED_SAGAS: usize = 100_000;
+/// A command's value is at most this long, well below what a broker takes by default (1 MB with headers).
+pub const MAX_COMMAND_BYTES: usize = 900 * 1024;
+/// The starts of one slice of time draw ids of one shard, so that a hop is one request to the broker.
+pub const SLICE: Duration = Duration::from_millis(75);
+/// A slice ends early after this many starts, so that all of several workers have work.
+pub const SLICE_STARTS: u32 = 512;
+/// How long the lane waits between two small batches when many are coming.
+pub const PACE: Duration = Duration::from_millis(2);
+
+/// What the engine is told at its start.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// The base URL under which other processes reach this one.
+    pub advertise_url: Arc<str>,
+    /// The broker's incarnation.
+    pub incarnation: Arc<str>,
+    /// Partitions of each command topic.
+    pub command_partitions: u16,
+    /// Partitions of [`EVENTS`].
+    pub event_partitions: u16,
+    /// How long a request waits for the lane before it is told to come again.
+    pub answer_limit: Duration,
+}
+
+/// What the engine is built from.
+pub struct EngineParts {
+    /// The database.
+    pub store: Store,
+    /// The recipes.
+    pub definitions: Definitions,
+    /// The schemas.
+    pub catalog: Arc<Catalog>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The broker.
+    pub kafka: KafkaSettings,
+    /// The number of shards.
+    pub shard_count: ShardCount,
+    /// The rest.
+    pub settings: EngineSettings,
+}
+
+/// A running engine.
+pub struct Engine {
+    /// For those who ask it.
+    pub handle: EngineHandle,
+    stop: CancellationToken,
+    lane: JoinHandle<()>,
+    consumer: Arc<Consumer>,
+}
+
+impl Engine {
+    /// Starts the lane, its consumer and its producer. Shards are claimed when the group hands them out.
+    ///
+    /// # Errors
+    /// When a Kafka setting is refused.
+    pub async fn start(parts: EngineParts) -> Result<Self, KafkaError> {
+        let publisher = Publisher::start(&parts.kafka)?;
+        // The first delivery of a new idempotent producer takes half a second; have that behind us.
+        if let Err(error) = publisher.producer().warm_up(&[INBOX, EVENTS], WARM_UP_LIMIT).await {
+            tracing::warn!(%error, "the producer is not warm yet; the first commands may be slow");
+        }
+        let (to_lane, rebalances) = mpsc::unbounded_channel();
+        let (requests, asked) = mpsc::channel(REQUEST_QUEUE);
+        let limits = ConsumerLimits { batch_records: BATCH_INPUTS, queued_batches: 4 };
+        let assignments = Arc::new(ToLane::new(to_lane));
+        let (consumer, records) = Consumer::start(&parts.kafka, GROUP, &[INBOX], limits, assignments)?;
+        let consumer = Arc::new(consumer);
+        let shown = Arc::new(Shown::default());
+        shown.update(|health| health.shard_count = parts.shard_count.get());
+        let handle = EngineHandle {
+            requests,
+            shown: shown.clone(),
+            store: parts.store.clone(),
+            shard_count: parts.shard_count,
+            answer_limit: parts.settings.answer_limit,
+        };
+        let sources = lane::Sources { records, requests: asked, rebalances, consumer: consumer.clone() };
+        let lane = lane::Lane::new(parts, sources, publisher, shown);
+        let stop = CancellationToken::new();
+        let lane = tokio::spawn(lane.run(stop.clone()));
+        Ok(Self { handle, stop, lane, consumer })
+    }
+
+    /// Finishes what is in hand, publishes what is committed and leaves the group. `Err` if the lane had panicked.
+    ///
+    /// # Errors
+    /// When the lane had panicked.
+    pub async fn stop(self) -> Result<(), tokio::task::JoinError> {
+        self.stop.cancel();
+        let ended = self.lane.await;
+        let consumer = self.consumer;
+        // Leaving the group joins a thread.
+        let left = tokio::task::spawn_blocking(move || drop(consumer)).await;
+        ended.and(left)
+    }
+
+    /// Whether the lane has ended although nobody stopped it.
+    pub fn has_died(&self) -> bool {
+        self.lane.is_finished()
+    }
+}

@@ -1,0 +1,188 @@
+//! Hands committed records to the producer and keeps each until it is acknowledged.
+//!
+//! A delivery whose outcome is not known is sent again (same bytes, same command id); a record too large for the broker
+//! is given back, since no repetition helps; a producer that has failed for good is rebuilt and everything outstanding
+//! sent again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use messaging::{DeliveryFailure, KafkaError, KafkaSettings, Producer, Record, SendError};
+use saga_defs::ids::{SagaId, Shard};
+use saga_defs::saga::Try;
+
+use super::deliveries::DeliveryQueue;
+
+/// How long the producer waits for more records before it sends a request. It waits only while others are coming.
+pub const LINGER: Duration = Duration::from_millis(1);
+
+/// A committed record on its way out.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// What to send.
+    pub record: Record,
+    /// The journal row that asked for it; `None` for what nothing waits for.
+    pub origin: Option<(Shard, i64)>,
+    /// The attempt whose timeout runs from the confirmed publication.
+    pub attempt: Option<SentAttempt>,
+}
+
+/// The attempt that a record carries.
+#[derive(Clone, Copy, Debug)]
+pub struct SentAttempt {
+    /// Whose.
+    pub saga: SagaId,
+    /// The journal row that asked for it.
+    pub row: (Shard, i64),
+    /// Which.
+    pub at: Try,
+    /// Its time limit.
+    pub timeout: Duration,
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub enum Settled {
+    /// The broker has it.
+    Acknowledged(Outgoing),
+    /// The broker will never take it.
+    Refused(Outgoing, String),
+}
+
+/// The records in flight.
+pub struct Publisher {
+    producer: Producer,
+    queue: Arc<DeliveryQueue>,
+    in_flight: HashMap<u64, Outgoing>,
+    waiting: VecDeque<u64>,
+    next_token: u64,
+    /// The last delivery failure, until a delivery succeeds.
+    trouble: Option<String>,
+}
+
+impl Publisher {
+    /// With a producer of its own.
+    ///
+    /// # Errors
+    /// When a setting is refused.
+    pub fn start(settings: &KafkaSettings) -> Result<Self, KafkaError> {
+        let queue = Arc::new(DeliveryQueue::default());
+        let producer = Producer::start(settings, LINGER, queue.clone())?;
+        Ok(Self {
+            producer,
+            queue,
+            in_flight: HashMap::new(),
+            waiting: VecDeque::new(),
+            next_token: 0,
+            trouble: None,
+        })
+    }
+
+    /// The producer, to warm it up before the first record.
+    pub const fn producer(&self) -> &Producer {
+        &self.producer
+    }
+
+    /// Where reports arrive.
+    pub fn reports(&self) -> Arc<DeliveryQueue> {
+        self.queue.clone()
+    }
+
+    /// How many records are not acknowledged.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether the producer's queue is full, so that records wait here.
+    pub fn is_blocked(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The last delivery failure, until a delivery succeeds.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Sends a record, now or as soon as there is room.
+    pub fn send(&mut self, outgoing: Outgoing) {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.in_flight.insert(token, outgoing);
+        self.waiting.push_back(token);
+        self.push();
+    }
+
+    /// Hands over what waits, in order, until the producer's queue is full.
+    pub fn push(&mut self) {
+        while let Some(&token) = self.waiting.front() {
+            let Some(outgoing) = self.in_flight.get(&token) else {
+                self.waiting.pop_front();
+                continue;
+            };
+            match self.producer.send(&outgoing.record, token) {
+                Ok(()) => {
+                    self.waiting.pop_front();
+                }
+                Err(SendError::QueueFull) => return,
+                Err(SendError::TooLarge) => {
+                    self.waiting.pop_front();
+                    let refused = DeliveryFailure::TooLarge("larger than the producer takes".to_owned());
+                    messaging::Deliveries::delivered(&*self.queue, token, Err(refused));
+                }
+                Err(SendError::Other(text)) => {
+                    self.trouble = Some(text);
+                    if self.producer.is_fatal() {
+                        self.rebuild();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes the reports that have arrived.
+    pub fn settle(&mut self) -> Vec<Settled> {
+        let mut settled = Vec::new();
+        for (token, outcome) in self.queue.take() {
+            match outcome {
+                Ok(_) => {
+                    self.trouble = None;
+                    settled.extend(self.in_flight.remove(&token).map(Settled::Acknowledged));
+                }
+                Err(DeliveryFailure::TooLarge(text) | DeliveryFailure::Refused(text)) => {
+                    let refused = self.in_flight.remove(&token);
+                    settled.extend(refused.map(|outgoing| Settled::Refused(outgoing, text)));
+                }
+                Err(DeliveryFailure::Unknown(text) | DeliveryFailure::Fatal(text)) => {
+                    self.trouble = Some(text);
+                    if self.in_flight.contains_key(&token) {
+                        self.waiting.push_back(token);
+                    }
+                }
+            }
+        }
+        if self.producer.is_fatal() {
+            self.rebuild();
+        }
+        self.push();
+        settled
+    }
+
+    /// Forgets what a shard that is no longer ours wanted to publish.
+    pub fn forget(&mut self, shard: Shard) {
+        self.in_flight.retain(|_, outgoing| outgoing.origin.is_none_or(|(of, _)| of != shard));
+    }
+
+    /// Waits, at most this long, until what was handed over is acknowledged.
+    pub fn flush(&self, limit: Duration) {
+        self.producer.flush(limit);
+    }
+
+    fn rebuild(&mut self) {
+        tracing::warn!("the producer has failed for good; it is rebuilt and everything outstanding sent again");
+        if let Err(error) = self.producer.rebuild() {
+            self.trouble = Some(error.to_string());
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Between the consumer's thread, which learns of rebalances, and the lane, which claims shards.
+
+use std::sync::Arc;
+use std::sync::mpsc as blocking;
+use std::time::Duration;
+
+use messaging::{Assignments, StartAt};
+use saga_defs::ids::Shard;
+use tokio::sync::mpsc;
+
+/// How long the consumer's thread waits for the lane to claim; afterwards the partitions are left unread until the next
+/// rebalance. Longer than any database time limit, shorter than the group's patience.
+pub const CLAIM_LIMIT: Duration = Duration::from_secs(120);
+
+/// Something the lane has to know before another record is handed out.
+#[derive(Debug)]
+pub enum Rebalance {
+    /// These shards are ours to claim; answer with where to start reading each (`None`: do not read it).
+    Assigned {
+        /// Of this and no other assignment are the records that follow.
+        generation: u64,
+        /// Which.
+        shards: Vec<Shard>,
+        /// Where to start, in the same order.
+        answer: blocking::SyncSender<Vec<Option<i64>>>,
+    },
+    /// These shards are no longer ours.
+    Revoked {
+        /// Which.
+        shards: Vec<Shard>,
+        /// Whether the lane has let them go.
+        done: blocking::SyncSender<()>,
+    },
+}
+
+/// Passes rebalances to the lane and waits for it.
+pub struct ToLane {
+    lane: mpsc::UnboundedSender<Rebalance>,
+}
+
+impl ToLane {
+    /// To this lane. The queue holds at most one message: the consumer's thread waits for each answer.
+    pub const fn new(lane: mpsc::UnboundedSender<Rebalance>) -> Self {
+        Self { lane }
+    }
+}
+
+fn shards(partitions: &[(Arc<str>, i32)]) -> Vec<Shard> {
+    partitions.iter().map(|(_, partition)| Shard(u16::try_from(*partition).unwrap_or(u16::MAX))).collect()
+}
+
+impl Assignments for ToLane {
+    fn assigned(&self, generation: u64, partitions: &[(Arc<str>, i32)]) -> Vec<StartAt> {
+        let (answer, answered) = blocking::sync_channel(1);
+        let message = Rebalance::Assigned { generation, shards: shards(partitions), answer };
+        if self.lane.send(message).is_err() {
+            return vec![StartAt::Skip; partitions.len()];
+        }
+        match answered.recv_timeout(CLAIM_LIMIT) {
+            Ok(offsets) => {
+                offsets.into_iter().map(|offset| offset.map_or(StartAt::Skip, StartAt::Offset)).collect()
+            }
+            Err(_) => {
+                tracing::error!("the shards were not claimed in time; they are not read until the next rebalance");
+                vec![StartAt::Skip; partitions.len()]
+            }
+        }
+    }
+
+    fn revoked(&self, _generation: u64, partitions: &[(Arc<str>, i32)]) {
+        let (done, finished) = blocking::sync_channel(1);
+        if self.lane.send(Rebalance::Revoked { shards: shards(partitions), done }).is_ok() {
+            // The fence holds whether or not the lane answers in time.
+            let _ = finished.recv_timeout(CLAIM_LIMIT);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Taking shards over: claim them, find what waits, publish again what may not have been published.
+
+use std::collections::{HashMap, HashSet};
+
+use saga_defs::ids::{CommandId, DeadLetterId, SagaId, Shard};
+use saga_defs::saga::{Effect, State, Status, Try};
+
+use super::batch::{Held, ShardEffect};
+use super::clock;
+use super::publisher::{Outgoing, SentAttempt};
+use super::records::RecordMaker;
+use super::shards::{NOTHING_OPEN, Owned, Wake};
+use crate::definitions::Definitions;
+use crate::store::letters::LetterRow;
+use crate::store::load::{LOAD_CHUNK, Unpublished};
+use crate::store::shards::Claimed;
+use crate::store::{Store, StoreError};
+
+/// A shard that was taken over, ready to be worked on.
+pub struct Recovered {
+    /// Which.
+    pub shard: Shard,
+    /// Its numbers.
+    pub owned: Owned,
+    /// Its waiting sagas.
+    pub wakes: Vec<(SagaId, Wake)>,
+    /// What to publish again.
+    pub outgoing: Vec<Outgoing>,
+}
+
+/// What a take-over works with.
+pub struct Recovery<'a> {
+    /// The database.
+    pub store: &'a Store,
+    /// The recipes.
+    pub definitions: &'a Definitions,
+    /// Makes records.
+    pub records: &'a RecordMaker,
+}
+
+impl Recovery<'_> {
+    /// Makes a claimed shard ready.
+    ///
+    /// # Errors
+    /// When the database does not answer; the shard stays claimed.
+    pub async fn recover(&self, claimed: &Claimed, generation: u64) -> Result<Recovered, StoreError> {
+        let owned = Owned::new(claimed, generation);
+        let wakes = self.open(claimed).await?;
+        let mut outgoing = self.above_watermark(claimed).await?;
+        if claimed.new_broker {
+            // What the old broker had is gone with it: ask everyone again who has not answered.
+            let waiting: Vec<SagaId> = wakes.iter().map(|(id, _)| *id).collect();
+            let again: HashSet<(Shard, i64)> = outgoing.iter().filter_map(|out| out.origin).collect();
+            outgoing.extend(self.waiting_commands(&waiting, &again).await?);
+        }
+        Ok(Recovered { shard: claimed.shard, owned, wakes, outgoing })
+    }
+
+    /// The sagas that wait, with their timers. A timeout runs from what the row says, or anew from a publication that
+    /// is confirmed later.
+    async fn open(&self, claimed: &Claimed) -> Result<Vec<(SagaId, Wake)>, StoreError> {
+        let mut wakes = Vec::new();
+        if claimed.open_from == NOTHING_OPEN {
+            return Ok(wakes);
+        }
+        let (mut after, mut inclusive) = (claimed.open_from, true);
+        loop {
+            let chunk = self.store.open_sagas(claimed.shard, after, inclusive).await?;
+            let full = chunk.len() == LOAD_CHUNK;
+            for saga in &chunk {
+                let at = saga.wake_at.unwrap_or_else(clock::now);
+                wakes.push((saga.id, Wake { at, timeout_at: saga.wake_at, awaits_seq: None }));
+            }
+            match chunk.last() {
+                Some(last) if full => (after, inclusive) = (last.id.as_uuid(), false),
+                _ => return Ok(wakes),
+            }
+        }
+    }
+
+    async fn above_watermark(&self, claimed: &Claimed) -> Result<Vec<Outgoing>, StoreError> {
+        let mut outgoing = Vec::new();
+        let mut after = claimed.published_seq;
+        loop {
+            let rows = self.store.journal_above(claimed.shard, after).await?;
+            let Some(last) = rows.last() else { return Ok(outgoing) };
+            after = last.seq;
+            let full = rows.len() == LOAD_CHUNK;
+            outgoing.extend(self.records_of(&rows).await?);
+            if !full {
+                return Ok(outgoing);
+            }
+        }
+    }
+
+    async fn waiting_commands(
+        &self,
+        sagas: &[SagaId],
+        done: &HashSet<(Shard, i64)>,
+    ) -> Result<Vec<Outgoing>, StoreError> {
+        let rows = self.store.last_commands(sagas).await?;
+        let rows: Vec<Unpublished> =
+            rows.into_iter().filter(|row| !done.contains(&(row.shard, row.seq))).collect();
+        let mut outgoing = self.records_of(&rows).await?;
+        outgoing.retain(|out| out.attempt.is_some());
+        for out in &mut outgoing {
+            // These rows are below the watermark: nothing waits for them there.
+            out.origin = None;
+        }
+        Ok(outgoing)
+    }
+
+    /// The records that journal rows ask for, in their order.
+    async fn records_of(&self, rows: &[Unpublished]) -> Result<Vec<Outgoing>, StoreError> {
+        let ids: HashSet<SagaId> = rows.iter().filter_map(saga_of).collect();
+        let ids: Vec<SagaId> = ids.into_iter().collect();
+        let mut held = HashMap::new();
+        for (id, saga) in self.store.sagas(&ids).await? {
+            match self.definitions.find(self.store, &saga.definition).await? {
+                Some(definition) => _ = held.insert(id, Held { saga, definition }),
+                None => tracing::error!(saga = %id, definition = %saga.definition,
+                    "the definition of a saga is not known; nothing of it is published"),
+            }
+        }
+        let wanted: Vec<DeadLetterId> =
+            rows.iter().flat_map(|row| asked(row, &held)).filter_map(|asked| asked.letter()).collect();
+        let letters = self.store.letters(&wanted).await?;
+        let letters: HashMap<DeadLetterId, LetterRow> =
+            letters.into_iter().map(|stored| (stored.row.id, stored.row)).collect();
+        let mut outgoing = Vec::new();
+        for row in rows {
+            for asked in asked(row, &held) {
+                outgoing.extend(self.record_of(row, &asked, &held, &letters));
+            }
+        }
+        Ok(outgoing)
+    }
+
+    fn record_of(
+        &self,
+        row: &Unpublished,
+        asked: &Asked,
+        held: &HashMap<SagaId, Held>,
+        letters: &HashMap<DeadLetterId, LetterRow>,
+    ) -> Option<Outgoing> {
+        let of = saga_of(row).and_then(|id| held.get(&id));
+        let origin = (row.shard, row.seq);
+        let mut attempt = None;
+        let record = match asked {
+            Asked::Command(at) => {
+                let Held { saga, definition } = of?;
+                let timeout = definition.step(at.step)?.timeout;
+                // The timeout runs only for the attempt that the saga still awaits.
+                let current = saga.state == State::Awaiting(*at);
+                attempt = current.then_some(SentAttempt { saga: saga.id, row: origin, at: *at, timeout });
+                self.records.command(definition, saga, row.shard, *at, row.at, row.body.clone()?)?
+            }
+            Asked::Start => self.records.announce_start(&of?.saga, row.shard)?,
+            Asked::End(status) => self.records.announce_end(&of?.saga, row.shard, *status, row.at)?,
+            Asked::Export(letter) => self.records.export(letters.get(letter)?),
+            Asked::Copy(letter) => {
+                let shard = of.map(|_| row.shard);
+                self.records.redriven(letters.get(letter)?, row.body.clone(), shard)
+            }
+        };
+        Some(Outgoing { record, origin: Some(origin), attempt })
+    }
+}
+
+/// One record that a journal row asks for.
+enum Asked {
+    Command(Try),
+    Start,
+    End(Status),
+    Export(DeadLetterId),
+    Copy(DeadLetterId),
+}
+
+impl Asked {
+    const fn letter(&self) -> Option<DeadLetterId> {
+        match self {
+            Self::Export(letter) | Self::Copy(letter) => Some(*letter),
+            Self::Command(_) | Self::Start | Self::End(_) => None,
+        }
+    }
+}
+
+fn saga_of(row: &Unpublished) -> Option<SagaId> {
+    (!row.saga.is_nil()).then_some(SagaId::from_uuid(row.saga))
+}
+
+fn asked(row: &Unpublished, held: &HashMap<SagaId, Held>) -> Vec<Asked> {
+    let Some(saga) = saga_of(row) else {
+        let effects: Vec<ShardEffect> = serde_json::from_str(&row.effects_json).unwrap_or_default();
+        return effects
+            .into_iter()
+            .map(|effect| match effect {
+                ShardEffect::ExportLetter { letter } => Asked::Export(letter),
+                ShardEffect::SendLetter { letter } => Asked::Copy(letter),
+            })
+            .collect();
+    };
+    let letter_of = |at: &Try| {
+        let step = held.get(&saga)?.definition.step(at.step)?;
+        Some(DeadLetterId::of_command(CommandId::derive(saga, &step.name, at.direction)))
+    };
+    row.effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send(at) => Some(Asked::Command(*at)),
+            Effect::AnnounceStart => Some(Asked::Start),
+            Effect::AnnounceEnd { status } => Some(Asked::End(*status)),
+            Effect::DeadLetter { attempt, .. } => letter_of(attempt).map(Asked::Export),
+            Effect::SendLetter { letter } => Some(Asked::Copy(*letter)),
+            Effect::RedriveLetter { .. } | Effect::ResolveLetters { .. } | Effect::ReopenLetters { .. } => None,
+        })
+        .collect()
+}

@@ -1,0 +1,228 @@
+//! The shards this process owns: their numbers, their waiting sagas, their timers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use saga_defs::definition::Definition;
+use saga_defs::ids::{Direction, SagaId, Shard};
+use saga_defs::saga::{Saga, State};
+use saga_defs::time::Timestamp;
+use uuid::Uuid;
+
+use crate::store::shards::Claimed;
+
+/// `open_from` of a shard in which nothing waits: no id is above it.
+pub const NOTHING_OPEN: Uuid = Uuid::max();
+
+/// One owned shard.
+#[derive(Debug)]
+pub struct Owned {
+    /// Ours under this epoch.
+    pub epoch: i64,
+    /// The next sequence number of its journal.
+    pub next_seq: i64,
+    /// The next offset of its partition to read.
+    pub inbox_offset: i64,
+    /// Records of earlier rebalances have another number and are not looked at.
+    pub generation: u64,
+    /// The `published_seq` in the row.
+    pub saved_published: i64,
+    /// How many records of each journal row are not yet acknowledged.
+    unpublished: BTreeMap<i64, u32>,
+    /// The sagas that wait for a reply or a timer.
+    open: BTreeMap<SagaId, Wake>,
+}
+
+/// When a waiting saga wakes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wake {
+    /// The earliest of what may wake it.
+    pub at: Timestamp,
+    /// When its current attempt times out; `None` until the command's publication is confirmed, and outside attempts.
+    pub timeout_at: Option<Timestamp>,
+    /// The journal row whose command it awaits the publication of.
+    pub awaits_seq: Option<i64>,
+}
+
+impl Owned {
+    /// A shard as it was claimed.
+    pub const fn new(claimed: &Claimed, generation: u64) -> Self {
+        Self {
+            epoch: claimed.epoch,
+            next_seq: claimed.next_seq,
+            inbox_offset: claimed.inbox_offset,
+            generation,
+            saved_published: claimed.published_seq,
+            unpublished: BTreeMap::new(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Everything up to here has been acknowledged by the broker.
+    pub fn published_seq(&self) -> i64 {
+        self.unpublished.first_key_value().map_or(self.next_seq - 1, |(seq, _)| seq - 1)
+    }
+
+    /// One record of this row is handed to the producer.
+    pub fn begin_publish(&mut self, seq: i64) {
+        *self.unpublished.entry(seq).or_default() += 1;
+    }
+
+    /// One record of this row is acknowledged.
+    pub fn end_publish(&mut self, seq: i64) {
+        if let Some(count) = self.unpublished.get_mut(&seq) {
+            *count -= 1;
+            if *count == 0 {
+                self.unpublished.remove(&seq);
+            }
+        }
+    }
+
+    /// The smallest waiting saga's id once `closed` wait no more and `opened` do.
+    pub fn open_from(&self, closed: impl Fn(SagaId) -> bool, opened: Option<SagaId>) -> Uuid {
+        let still = self.open.keys().copied().find(|&id| !closed(id));
+        match (still, opened) {
+            (Some(a), Some(b)) => a.min(b).as_uuid(),
+            (Some(one), None) | (None, Some(one)) => one.as_uuid(),
+            (None, None) => NOTHING_OPEN,
+        }
+    }
+
+    /// How many sagas wait.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+}
+
+/// All owned shards, and their timers in one order.
+#[derive(Debug, Default)]
+pub struct Shards {
+    owned: HashMap<Shard, Owned>,
+    by_time: BTreeSet<(Timestamp, Shard, SagaId)>,
+}
+
+impl Shards {
+    /// The shard, if it is ours.
+    pub fn get(&self, shard: Shard) -> Option<&Owned> {
+        self.owned.get(&shard)
+    }
+
+    /// The shard, if it is ours.
+    pub fn get_mut(&mut self, shard: Shard) -> Option<&mut Owned> {
+        self.owned.get_mut(&shard)
+    }
+
+    /// Takes a shard in.
+    pub fn insert(&mut self, shard: Shard, owned: Owned) {
+        self.remove(shard);
+        self.owned.insert(shard, owned);
+    }
+
+    /// Lets a shard go, with all its timers.
+    pub fn remove(&mut self, shard: Shard) {
+        if self.owned.remove(&shard).is_some() {
+            self.by_time.retain(|&(_, of, _)| of != shard);
+        }
+    }
+
+    /// Whether none is ours.
+    pub fn is_empty(&self) -> bool {
+        self.owned.is_empty()
+    }
+
+    /// Which are ours, in order.
+    pub fn ids(&self) -> Vec<Shard> {
+        let mut ids: Vec<Shard> = self.owned.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// All of ours.
+    pub fn iter(&self) -> impl Iterator<Item = (Shard, &Owned)> {
+        self.owned.iter().map(|(&shard, owned)| (shard, owned))
+    }
+
+    /// Sets when a saga wakes; `None`: it waits no more.
+    pub fn set_wake(&mut self, shard: Shard, saga: SagaId, wake: Option<Wake>) {
+        let Some(owned) = self.owned.get_mut(&shard) else { return };
+        let before = match wake {
+            Some(wake) => {
+                self.by_time.insert((wake.at, shard, saga));
+                owned.open.insert(saga, wake)
+            }
+            None => owned.open.remove(&saga),
+        };
+        if let Some(before) = before
+            && wake.is_none_or(|wake| wake.at != before.at)
+        {
+            self.by_time.remove(&(before.at, shard, saga));
+        }
+    }
+
+    /// When a saga wakes.
+    pub fn wake(&self, shard: Shard, saga: SagaId) -> Option<Wake> {
+        self.owned.get(&shard).and_then(|owned| owned.open.get(&saga).copied())
+    }
+
+    /// The publication of this row's command is confirmed: its timeout runs from now.
+    pub fn confirmed(&mut self, shard: Shard, saga: SagaId, seq: i64, timeout_at: Timestamp) {
+        let Some(wake) = self.wake(shard, saga) else { return };
+        if wake.awaits_seq == Some(seq) {
+            let at = wake.at.min(timeout_at);
+            let confirmed = Wake { at, timeout_at: Some(timeout_at), awaits_seq: None };
+            self.set_wake(shard, saga, Some(confirmed));
+        }
+    }
+
+    /// When the next saga wakes.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.by_time.first().map(|&(at, _, _)| at)
+    }
+
+    /// The sagas whose time has come, at most `limit`. They stay until their wake is set anew.
+    pub fn due(&self, now: Timestamp, limit: usize) -> Vec<(Shard, SagaId)> {
+        self.by_time
+            .iter()
+            .take_while(|&&(at, _, _)| at <= now)
+            .take(limit)
+            .map(|&(_, shard, saga)| (shard, saga))
+            .collect()
+    }
+
+    /// How many sagas wait.
+    pub fn open_count(&self) -> usize {
+        self.by_time.len()
+    }
+}
+
+/// A time that never comes.
+const NEVER: Timestamp = Timestamp::from_unix_millis(i64::MAX);
+
+/// When a saga wakes by itself after a move at `now`; `None` if it waits for nothing. `seq` is the journal row that
+/// asked for its command, if that move did. A deadline that has passed counts no more: it had its chance.
+pub fn wake_of(definition: &Definition, saga: &Saga, now: Timestamp, seq: Option<i64>) -> Option<Wake> {
+    let deadline = match saga.current() {
+        Some(at) if at.direction == Direction::Forward => {
+            Some(saga.started_at.after(definition.deadline)).filter(|&at| at > now)
+        }
+        _ => None,
+    };
+    match &saga.state {
+        State::Completed | State::Compensated | State::Stuck { .. } => None,
+        State::Backoff { until, .. } => {
+            let at = deadline.map_or(*until, |deadline| deadline.min(*until));
+            Some(Wake { at, timeout_at: None, awaits_seq: None })
+        }
+        State::Awaiting(at) => {
+            let timeout = definition.step(at.step).map(|step| now.after(step.timeout));
+            // Without a publication to wait for (a saga that was loaded), the timeout runs from here.
+            let timeout_at = if seq.is_some() { None } else { timeout };
+            let at = [deadline, timeout_at].into_iter().flatten().min().unwrap_or(NEVER);
+            Some(Wake { at, timeout_at, awaits_seq: seq })
+        }
+    }
+}
+
+/// What a saga row says under `wake_at`: for a command that is out, when it would time out if it were published at once.
+pub fn shown_wake(definition: &Definition, saga: &Saga, now: Timestamp) -> Option<Timestamp> {
+    wake_of(definition, saga, now, None).map(|wake| wake.at)
+}

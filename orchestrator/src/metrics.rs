@@ -1,0 +1,269 @@
+//! What is measured. One meter; `/metrics` reads it as Prometheus text, and other readers can be added.
+//!
+//! Label values come from definitions, from closed lists, or are cut to a small number of distinct ones, so that nobody
+//! outside can make the number of series grow.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider};
+use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
+use prometheus::{Registry, TextEncoder};
+use saga_defs::ids::{Direction, Shard};
+use saga_defs::saga::Status;
+
+/// Distinct reasons of dead letters that get a series of their own; later ones count as `other`.
+const MAX_REASONS: usize = 32;
+
+/// Seconds, from a quick commit to a saga that waited for its deadline.
+const SECONDS: [f64; 18] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+];
+const BATCH_SIZES: [f64; 12] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
+
+/// The instruments could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the metrics cannot be set up: {0}")]
+pub struct MetricsError(String);
+
+/// Every instrument of the service. Calls are cheap and never fail.
+pub struct Metrics {
+    registry: Registry,
+    provider: SdkMeterProvider,
+    started: Counter<u64>,
+    ended: Histogram<f64>,
+    stuck: Counter<u64>,
+    steps: Histogram<f64>,
+    retries: Counter<u64>,
+    batch: Histogram<u64>,
+    commit: Histogram<f64>,
+    ignored: Counter<u64>,
+    dead_letters: Counter<u64>,
+    in_flight: Gauge<u64>,
+    shards: Gauge<u64>,
+    lag: Gauge<i64>,
+    requests: Histogram<f64>,
+    reasons: Mutex<BTreeSet<String>>,
+}
+
+impl Metrics {
+    /// With the Prometheus reader only.
+    ///
+    /// # Errors
+    /// When the reader cannot be registered.
+    pub fn new() -> Result<Arc<Self>, MetricsError> {
+        Self::with_readers(SdkMeterProvider::builder())
+    }
+
+    /// With the Prometheus reader and those that the builder has already, e.g. one that pushes over OTLP.
+    ///
+    /// # Errors
+    /// As [`Metrics::new`].
+    pub fn with_readers(builder: MeterProviderBuilder) -> Result<Arc<Self>, MetricsError> {
+        let registry = Registry::new();
+        let reader = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .without_target_info()
+            .scope_info_enabled(false)
+            .build()
+            .map_err(|error| MetricsError(error.to_string()))?;
+        let provider = builder.with_reader(reader).build();
+        let meter = provider.meter("orchestrator");
+        Ok(Arc::new(Self::instruments(registry, provider, &meter)))
+    }
+
+    fn instruments(registry: Registry, provider: SdkMeterProvider, meter: &Meter) -> Self {
+        let counter =
+            |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
+        let seconds = |name: &'static str, about: &'static str| {
+            let named = meter.f64_histogram(name).with_unit("s").with_description(about);
+            named.with_boundaries(SECONDS.to_vec()).build()
+        };
+        Self {
+            started: counter("saga.started", "Sagas accepted."),
+            ended: seconds("saga.duration", "From start to end, by outcome; its count is the number of ends."),
+            stuck: counter("saga.stuck", "Times that a saga came to wait for an operator."),
+            steps: seconds("saga.step.duration", "From a command's first attempt to its outcome."),
+            retries: counter("saga.retries", "Attempts of a command after its first."),
+            batch: meter
+                .u64_histogram("saga.batch.transitions")
+                .with_description("Transitions in one commit.")
+                .with_boundaries(BATCH_SIZES.to_vec())
+                .build(),
+            commit: seconds("saga.commit.duration", "Time of one commit."),
+            ignored: counter("saga.ignored", "Events that did nothing: duplicates, late and foreign replies."),
+            dead_letters: counter("saga.dead_letters", "Dead letters kept."),
+            in_flight: meter
+                .u64_gauge("saga.publish.in_flight")
+                .with_description("Commands handed to Kafka and not acknowledged yet.")
+                .build(),
+            shards: meter
+                .u64_gauge("saga.shards")
+                .with_description("Shards of this process: owned, and of these stopped by an error.")
+                .build(),
+            lag: meter
+                .i64_gauge("saga.inbox.lag")
+                .with_description("Records of saga.inbox not read yet, by shard.")
+                .build(),
+            requests: seconds("http.server.request.duration", "Time of one HTTP request, by route and status."),
+            registry,
+            provider,
+            reasons: Mutex::new(BTreeSet::new()),
+        }
+    }
+
+    /// A saga was accepted.
+    pub fn saga_started(&self, definition: &str) {
+        self.started.add(1, &[label("definition", definition)]);
+    }
+
+    /// A saga ended, `took` after its start.
+    pub fn saga_ended(&self, definition: &str, status: Status, took: Duration) {
+        let labels = [label("definition", definition), KeyValue::new("status", status.as_str())];
+        self.ended.record(took.as_secs_f64(), &labels);
+    }
+
+    /// A saga waits for an operator.
+    pub fn stuck(&self, definition: &str, step: &str) {
+        self.stuck.add(1, &[label("definition", definition), label("step", step)]);
+    }
+
+    /// A step came to an outcome, `took` after its first attempt.
+    pub fn step_finished(&self, definition: &str, step: &str, outcome: &'static str, took: Duration) {
+        let labels = [label("definition", definition), label("step", step), KeyValue::new("outcome", outcome)];
+        self.steps.record(took.as_secs_f64(), &labels);
+    }
+
+    /// A command is tried again.
+    pub fn retry(&self, definition: &str, step: &str, direction: Direction) {
+        let direction = KeyValue::new("direction", direction.as_str());
+        self.retries.add(1, &[label("definition", definition), label("step", step), direction]);
+    }
+
+    /// A batch was committed.
+    pub fn batch(&self, transitions: usize, commit: Duration) {
+        self.batch.record(transitions as u64, &[]);
+        self.commit.record(commit.as_secs_f64(), &[]);
+    }
+
+    /// An event did nothing.
+    pub fn ignored(&self, why: &'static str) {
+        self.ignored.add(1, &[KeyValue::new("why", why)]);
+    }
+
+    /// A dead letter was kept. Reasons may come from other services' headers, so their number is bounded here.
+    pub fn dead_letter(&self, reason: &str) {
+        self.dead_letters.add(1, &[label("reason", self.known_reason(reason))]);
+    }
+
+    fn known_reason<'a>(&self, reason: &'a str) -> &'a str {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if reason.is_empty() || reason.len() > 64 || !reason.chars().all(plain) {
+            return "other";
+        }
+        let Ok(mut known) = self.reasons.lock() else { return "other" };
+        if known.contains(reason) {
+            return reason;
+        }
+        if known.len() >= MAX_REASONS {
+            return "other";
+        }
+        known.insert(reason.to_owned());
+        reason
+    }
+
+    /// How many commands are handed to Kafka and not acknowledged.
+    pub fn publish(&self, in_flight: usize) {
+        self.in_flight.record(in_flight as u64, &[]);
+    }
+
+    /// How many shards this process owns, and how many of them an error stopped.
+    pub fn shards(&self, owned: usize, stopped: usize) {
+        self.shards.record(owned as u64, &[KeyValue::new("state", "owned")]);
+        self.shards.record(stopped as u64, &[KeyValue::new("state", "stopped")]);
+    }
+
+    /// How many records of a shard's inbox are not read yet.
+    pub fn lag(&self, shard: Shard, records: i64) {
+        self.lag.record(records, &[KeyValue::new("shard", i64::from(shard.0))]);
+    }
+
+    /// An HTTP request was answered. `route` is the template, not the path.
+    pub(crate) fn request(&self, method: &'static str, route: &Arc<str>, status: u16, took: Duration) {
+        let labels = [
+            KeyValue::new("method", method),
+            KeyValue::new("route", route.clone()),
+            KeyValue::new("status", i64::from(status)),
+        ];
+        self.requests.record(took.as_secs_f64(), &labels);
+    }
+
+    /// All of it as Prometheus text.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+
+    /// The provider, to flush and shut it down at the end.
+    pub const fn provider(&self) -> &SdkMeterProvider {
+        &self.provider
+    }
+}
+
+fn label(name: &'static str, value: &str) -> KeyValue {
+    KeyValue::new(name, value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_follows_the_conventions() -> Result<(), MetricsError> {
+        let metrics = Metrics::new()?;
+        metrics.saga_started("booking");
+        metrics.saga_ended("booking", Status::Completed, Duration::from_millis(30));
+        metrics.stuck("booking", "charge-payment");
+        metrics.step_finished("booking", "charge-payment", "succeeded", Duration::from_millis(4));
+        metrics.retry("booking", "charge-payment", Direction::Forward);
+        metrics.batch(12, Duration::from_micros(700));
+        metrics.ignored("late");
+        metrics.dead_letter("undecodable");
+        metrics.publish(3);
+        metrics.shards(8, 1);
+        metrics.lag(Shard(2), 17);
+        let text = metrics.render();
+        for line in [
+            r#"saga_started_total{definition="booking"} 1"#,
+            r#"saga_duration_seconds_count{definition="booking",status="completed"} 1"#,
+            r#"saga_stuck_total{definition="booking",step="charge-payment"} 1"#,
+            r#"saga_step_duration_seconds_count{definition="booking",outcome="succeeded",step="charge-payment"} 1"#,
+            r#"saga_retries_total{definition="booking",direction="forward",step="charge-payment"} 1"#,
+            "saga_batch_transitions_count 1",
+            "saga_commit_duration_seconds_count 1",
+            r#"saga_ignored_total{why="late"} 1"#,
+            r#"saga_dead_letters_total{reason="undecodable"} 1"#,
+            "saga_publish_in_flight 3",
+            r#"saga_shards{state="owned"} 8"#,
+            r#"saga_shards{state="stopped"} 1"#,
+            r#"saga_inbox_lag{shard="2"} 17"#,
+        ] {
+            assert!(text.contains(line), "`{line}` is not in\n{text}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn reasons_from_outside_make_a_bounded_number_of_series() -> Result<(), MetricsError> {
+        let metrics = Metrics::new()?;
+        for n in 0..1000 {
+            metrics.dead_letter(&format!("reason{n}"));
+            metrics.dead_letter(&format!("not plain \n {n}"));
+        }
+        let series = metrics.render().lines().filter(|line| line.starts_with("saga_dead_letters_total{")).count();
+        assert_eq!(series, MAX_REASONS + 1);
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! The service as a whole: what is started in which order, and how it stops.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use messaging::topics::{self, TopicError};
+use migrations::apply;
+use migrations::orchestrator::Migrator;
+use participant::service::{open, wait_until_migrated};
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Api, HttpLimits};
+use crate::config::{self, Config};
+use crate::dead_letters::ingest;
+use crate::definitions::Definitions;
+use crate::engine::{Engine, EngineParts, EngineSettings};
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::store::queries::Reads;
+
+/// How long a request waits for the engine before it is told to come again.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long to wait before asking a broker again that did not answer.
+const BROKER_PAUSE: Duration = Duration::from_millis(500);
+/// How often the service looks after its lane and its journal partitions.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// How often future partitions of the journal are made.
+const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
+
+/// Brings the orchestrator's database up to date; waits until it is there.
+///
+/// # Errors
+/// A migration failed, or the process was told to stop first.
+pub async fn migrate(url: &SecretString, stop: &CancellationToken) -> anyhow::Result<()> {
+    let database = open(url, "orchestrator-migrate", stop).await?;
+    apply::apply::<Migrator>(&database).await.context("the orchestrator's migrations were not applied")
+}
+
+/// Serves until told to stop: then answers `/readyz` with 503, takes nothing new, finishes what is in flight, publishes
+/// what is committed, leaves the group.
+///
+/// # Errors
+/// What keeps the service from starting or made it end: a wrong definition, a topic or shard count that differs.
+pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.http_addr)
+        .await
+        .with_context(|| format!("HTTP_ADDR: cannot listen on {}", config.http_addr))?;
+    let address = listener.local_addr().context("the address listened on")?;
+    let Some(store) = ready_store(&config, &stop).await? else { return Ok(()) };
+    let folder = config.definitions_dir.as_deref();
+    let definitions = Definitions::publish(&store, &config.base.catalog, folder).await?;
+    store.remember_shards(config.shards).await?;
+    store.make_journal_partitions().await?;
+    let Some(incarnation) = ready_broker(&config, &definitions, &stop).await? else { return Ok(()) };
+    let metrics = Metrics::new()?;
+    let advertise = config.advertise_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let settings = EngineSettings {
+        advertise_url: advertise.into(),
+        incarnation: incarnation.clone().into(),
+        command_partitions: config.command_partitions,
+        event_partitions: config.topic_partitions,
+        answer_limit: ANSWER_LIMIT,
+    };
+    let engine = Engine::start(EngineParts {
+        store: store.clone(),
+        definitions: definitions.clone(),
+        catalog: config.base.catalog.clone(),
+        metrics: metrics.clone(),
+        kafka: config.base.kafka.clone(),
+        shard_count: config.shards,
+        settings,
+    })
+    .await?;
+    let letters_stop = CancellationToken::new();
+    let letters = tokio::spawn(ingest::run(
+        config.base.kafka.clone(),
+        store.clone(),
+        incarnation.into(),
+        metrics.clone(),
+        letters_stop.clone(),
+    ));
+    let reads = Reads::connect(&config.base.database_url).await.context("the API's connections to the database")?;
+    let api = Api {
+        engine: Arc::new(engine.handle.clone()),
+        reads,
+        definitions,
+        catalog: config.base.catalog.clone(),
+        metrics,
+        allow_forced_outcomes: config.allow_forced_outcomes,
+    };
+    announce(address);
+    let watch = watch(&engine, &store, &stop);
+    let served = api::serve(api, listener, stop.clone(), HttpLimits::default());
+    let (died, served) = tokio::join!(watch, served);
+    served.context("the HTTP server")?;
+    letters_stop.cancel();
+    engine.stop().await.context("the engine's lane panicked")?;
+    letters.await.context("the dead-letter consumer panicked")??;
+    died
+}
+
+/// One line on standard output, for scripts and for the local stack. A closed pipe is no reason to stop.
+fn announce(address: std::net::SocketAddr) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "listening on http://{address}");
+    let _ = out.flush();
+}
+
+/// Ends everything if the lane has died, so that whoever runs the process starts it anew; keeps journal partitions
+/// ahead of time.
+async fn watch(engine: &Engine, store: &Store, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut kept = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(LOOK_AFTER) => {}
+        }
+        if engine.has_died() {
+            stop.cancel();
+            anyhow::bail!("the engine's lane ended by itself; the log above says why");
+        }
+        if kept.elapsed() >= HOUSEKEEPING {
+            kept = tokio::time::Instant::now();
+            if let Err(error) = store.make_journal_partitions().await {
+                tracing::error!(%error, "no partitions of the journal were made; rows go to the default one");
+            }
+        }
+    }
+}
+
+async fn ready_store(config: &Config, stop: &CancellationToken) -> anyhow::Result<Option<Store>> {
+    let Ok(database) = open(&config.base.database_url, "orchestrator-start", stop).await else { return Ok(None) };
+    let pending = async || apply::pending::<Migrator>(&database).await;
+    if wait_until_migrated("orchestrator migrate", pending, stop).await.is_err() {
+        return Ok(None);
+    }
+    let store = Store::connect(&config.base.database_url).await.context("the engine's connections to the database")?;
+    Ok(Some(store))
+}
+
+/// Waits for the broker, makes missing topics, and learns which broker it is.
+async fn ready_broker(
+    config: &Config,
+    definitions: &Definitions,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<String>> {
+    let all = definitions.all();
+    let specs = config::topics(
+        all.iter().map(|definition| &**definition),
+        config.shards,
+        config.command_partitions,
+        config.topic_partitions,
+        config.replication,
+    );
+    loop {
+        match topics::ensure(&config.base.kafka, &specs).await {
+            Ok(()) => break,
+            Err(error @ TopicError::Partitions { .. }) => return Err(error.into()),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::warn!("waiting for the broker (KAFKA_BOOTSTRAP_SERVERS): {error:#}");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(BROKER_PAUSE) => {}
+        }
+    }
+    let kafka = config.base.kafka.clone();
+    let incarnation = tokio::task::spawn_blocking(move || kafka.incarnation()).await??;
+    Ok(Some(incarnation))
+}

@@ -1,0 +1,121 @@
+//! Postgres: the only place that speaks SQL. The engine writes through [`Store`]; the API reads through
+//! [`queries::Reads`], over a pool of its own.
+
+pub mod body;
+pub mod commit;
+pub mod entities;
+pub mod letters;
+pub mod load;
+pub mod partitions;
+pub mod queries;
+pub mod shards;
+
+use std::time::Duration;
+
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr, Statement, Value};
+use secrecy::{ExposeSecret, SecretString};
+
+/// Connections of the engine's pool: one for the lane's commits and one for loading beside it.
+pub const ENGINE_CONNECTIONS: u32 = 3;
+/// How long to wait for a connection before saying that the database is away.
+pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// No statement of the engine runs longer than this.
+pub const STATEMENT_TIMEOUT_MS: &str = "30000";
+
+/// What a failed statement means for the caller.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Whether it happened is not known: the connection broke, or the server stopped.
+    #[error("the database did not answer; whether the statement was carried out is not known")]
+    Unknown(#[source] DbErr),
+    /// It did not happen and may be tried again as it is: a deadlock, a full disk, a time limit.
+    #[error("the database could not carry out the statement now: {message}")]
+    TryAgain {
+        /// What the database said.
+        message: String,
+    },
+    /// It did not happen and never will: the data is refused.
+    #[error("the database refuses the data (SQLSTATE {state}): {message}")]
+    Refused {
+        /// The five-character code.
+        state: String,
+        /// What the database said.
+        message: String,
+        /// The constraint that was violated, if it was one.
+        constraint: Option<String>,
+    },
+    /// A row is not what this version writes.
+    #[error(transparent)]
+    Row(#[from] body::RowError),
+}
+
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        let sqlx = match &error {
+            DbErr::Exec(RuntimeErr::SqlxError(sqlx))
+            | DbErr::Query(RuntimeErr::SqlxError(sqlx))
+            | DbErr::Conn(RuntimeErr::SqlxError(sqlx)) => sqlx.clone(),
+            _ => return Self::Unknown(error),
+        };
+        let Some(refusal) = sqlx.as_database_error() else { return Self::Unknown(error) };
+        let state = refusal.code().unwrap_or_default().into_owned();
+        let message = refusal.message().to_owned();
+        match state.get(..2) {
+            // Integrity, data, unknown names, unsupported: as it is, it will never work.
+            Some("22" | "23" | "42" | "0A" | "21" | "54") => {
+                Self::Refused { state, message, constraint: refusal.constraint().map(str::to_owned) }
+            }
+            // Rolled back, out of resources, cancelled by a limit.
+            Some("40" | "53" | "55") => Self::TryAgain { message },
+            _ if state == "57014" => Self::TryAgain { message },
+            _ => Self::Unknown(error),
+        }
+    }
+}
+
+/// The engine's connection to Postgres. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    db: DatabaseConnection,
+}
+
+impl Store {
+    /// Connects with the planner pinned for the batch statements: without statistics it may choose to scan the whole
+    /// saga table for a batch, which costs four times as much; every join of the engine is a look-up by key.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn connect(url: &SecretString) -> Result<Self, DbErr> {
+        let mut options = ConnectOptions::new(url.expose_secret().to_owned());
+        options
+            .max_connections(ENGINE_CONNECTIONS)
+            .min_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .sqlx_logging(false)
+            .map_sqlx_postgres_opts(|postgres| {
+                postgres.application_name("orchestrator-engine").options([
+                    ("enable_seqscan", "off"),
+                    ("enable_hashjoin", "off"),
+                    ("enable_mergejoin", "off"),
+                    ("enable_bitmapscan", "off"),
+                    ("jit", "off"),
+                    ("statement_timeout", STATEMENT_TIMEOUT_MS),
+                    ("lock_timeout", "10000"),
+                    ("idle_in_transaction_session_timeout", "30000"),
+                ])
+            });
+        Ok(Self { db: Database::connect(options).await? })
+    }
+
+    /// The connection pool, for migrations and tests.
+    pub const fn connection(&self) -> &DatabaseConnection {
+        &self.db
+    }
+}
+
+/// A statement for Postgres.
+fn statement(sql: &str, values: Vec<Value>) -> Statement {
+    Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
+}

@@ -1,0 +1,35 @@
+//! The journal's partitions: one a day, made ahead of time, so that old history can leave by dropping one.
+
+use sea_orm::{ConnectionTrait, TransactionTrait};
+use time::{Duration, OffsetDateTime};
+
+use super::{Store, StoreError};
+
+/// So many days ahead there is always a partition.
+const DAYS_AHEAD: i64 = 7;
+/// Serialises processes that make partitions at once.
+const PARTITION_LOCK: i64 = 0x5a6a_0002;
+
+impl Store {
+    /// Makes the partitions of today and the days to come that are missing. Several processes may do it at once.
+    ///
+    /// # Errors
+    /// When the database does not answer, or a day's rows already stand in the default partition.
+    pub async fn make_journal_partitions(&self) -> Result<(), StoreError> {
+        let today = OffsetDateTime::now_utc().date();
+        for ahead in 0..=DAYS_AHEAD {
+            let day = today + Duration::days(ahead);
+            let next = day + Duration::days(1);
+            let name = format!("journal_{:04}{:02}{:02}", day.year(), u8::from(day.month()), day.day());
+            let transaction = self.db.begin().await?;
+            transaction.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({PARTITION_LOCK})")).await?;
+            let sql = format!(
+                "CREATE TABLE IF NOT EXISTS {name} PARTITION OF journal \
+                 FOR VALUES FROM ('{day} 00:00:00+00') TO ('{next} 00:00:00+00')"
+            );
+            transaction.execute_unprepared(&sql).await?;
+            transaction.commit().await?;
+        }
+        Ok(())
+    }
+}

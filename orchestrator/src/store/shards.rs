@@ -1,0 +1,182 @@
+//! Shard rows: who owns which, under which epoch, and how far.
+
+use std::collections::HashMap;
+
+use saga_defs::ids::{Shard, ShardCount};
+use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait};
+use uuid::Uuid;
+
+use super::{Store, StoreError, statement};
+
+/// A shard as it was claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// Which.
+    pub shard: Shard,
+    /// The new epoch: commits under any other are refused.
+    pub epoch: i64,
+    /// The next sequence number of its journal.
+    pub next_seq: i64,
+    /// Everything up to here was acknowledged by the broker.
+    pub published_seq: i64,
+    /// Where to go on reading `saga.inbox`.
+    pub inbox_offset: i64,
+    /// No saga below this id waits.
+    pub open_from: Uuid,
+    /// Whether the offset belonged to another broker: everything that waits must be published again.
+    pub new_broker: bool,
+}
+
+/// The number of shards is not what the database remembers.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardCountError {
+    /// It differs.
+    #[error(
+        "the database remembers {remembered} shards, but {found} are asked for: set SHARDS={remembered} and give \
+         saga.inbox {remembered} partitions, or use another database"
+    )]
+    Differs {
+        /// What the database remembers.
+        remembered: u16,
+        /// What the settings or the topic say.
+        found: u16,
+    },
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Makes the shard rows at the first start; afterwards holds the number to what it was then.
+    ///
+    /// # Errors
+    /// When the number differs, or the database does not answer.
+    pub async fn remember_shards(&self, count: ShardCount) -> Result<(), ShardCountError> {
+        let transaction = self.db.begin().await.map_err(StoreError::from)?;
+        let sql = "INSERT INTO cluster (shard_count) VALUES ($1) ON CONFLICT DO NOTHING";
+        let number = i32::from(count.get());
+        transaction.execute_raw(statement(sql, vec![number.into()])).await.map_err(StoreError::from)?;
+        let row = transaction
+            .query_one_raw(statement("SELECT shard_count FROM cluster", vec![]))
+            .await
+            .map_err(StoreError::from)?;
+        let remembered: i32 =
+            row.map_or(Ok(number), |row| row.try_get("", "shard_count")).map_err(StoreError::from)?;
+        if remembered != number {
+            let remembered = u16::try_from(remembered).unwrap_or(u16::MAX);
+            return Err(ShardCountError::Differs { remembered, found: count.get() });
+        }
+        let sql = "INSERT INTO shard (id) SELECT generate_series(0, $1 - 1) ON CONFLICT DO NOTHING";
+        transaction.execute_raw(statement(sql, vec![number.into()])).await.map_err(StoreError::from)?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        Ok(())
+    }
+
+    /// Takes shards over: raises their epochs, so that whoever had them can commit nothing more. Waits for a commit
+    /// that is under way, and thereby tells whether it happened.
+    ///
+    /// # Errors
+    /// When the database does not answer; the epochs may have been raised all the same.
+    pub async fn claim(
+        &self,
+        shards: &[Shard],
+        owner: &str,
+        incarnation: &str,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let ids: Vec<i32> = shards.iter().map(|shard| i32::from(shard.0)).collect();
+        let sql = "WITH mine AS (
+                       SELECT id, incarnation FROM shard WHERE id = ANY($1::int[]) ORDER BY id FOR UPDATE
+                   )
+                   UPDATE shard AS s
+                   SET epoch = s.epoch + 1, owner = $2, claimed_at = now(), incarnation = $3,
+                       inbox_offset = CASE WHEN mine.incarnation = $3 THEN s.inbox_offset ELSE 0 END
+                   FROM mine WHERE s.id = mine.id
+                   RETURNING s.id, s.epoch, s.next_seq, s.published_seq, s.inbox_offset, s.open_from,
+                       mine.incarnation <> $3 AS new_broker";
+        let values = vec![ids.into(), owner.into(), incarnation.into()];
+        let rows = self.db.query_all_raw(statement(sql, values)).await?;
+        rows.iter().map(claimed).collect()
+    }
+
+    /// Raises the epochs of shards that are still ours: waits for a commit that may be under way, keeps it from happening
+    /// later, and shows how far the journal is. A shard that is missing from the answer has another owner.
+    ///
+    /// # Errors
+    /// When the database does not answer; the epochs may have been raised all the same, so claim again in earnest.
+    pub async fn renew(&self, held: &[(Shard, i64)]) -> Result<Vec<Claimed>, StoreError> {
+        let ids: Vec<i32> = held.iter().map(|(shard, _)| i32::from(shard.0)).collect();
+        let epochs: Vec<i64> = held.iter().map(|(_, epoch)| *epoch).collect();
+        let sql = "WITH mine AS (
+                       SELECT s.id FROM shard s JOIN unnest($1::int[], $2::bigint[]) AS h(id, epoch)
+                           ON s.id = h.id AND s.epoch = h.epoch
+                       ORDER BY s.id FOR UPDATE OF s
+                   )
+                   UPDATE shard AS s SET epoch = s.epoch + 1
+                   FROM mine WHERE s.id = mine.id
+                   RETURNING s.id, s.epoch, s.next_seq, s.published_seq, s.inbox_offset, s.open_from,
+                       false AS new_broker";
+        let rows = self.db.query_all_raw(statement(sql, vec![ids.into(), epochs.into()])).await?;
+        rows.iter().map(claimed).collect()
+    }
+
+    /// The epoch and next sequence number of these shards.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn epochs(&self, shards: &[Shard]) -> Result<HashMap<Shard, (i64, i64)>, StoreError> {
+        let ids: Vec<i32> = shards.iter().map(|shard| i32::from(shard.0)).collect();
+        let sql = "SELECT id, epoch, next_seq FROM shard WHERE id = ANY($1::int[])";
+        let rows = self.db.query_all_raw(statement(sql, vec![ids.into()])).await?;
+        rows.iter()
+            .map(|row| {
+                let id: i32 = row.try_get("", "id")?;
+                let numbers = (row.try_get("", "epoch")?, row.try_get("", "next_seq")?);
+                Ok((Shard(u16::try_from(id).unwrap_or(u16::MAX)), numbers))
+            })
+            .collect()
+    }
+
+    /// The epochs of those shards that this owner was the last to claim.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn epochs_of_owner(
+        &self,
+        shards: &[Shard],
+        owner: &str,
+    ) -> Result<HashMap<Shard, i64>, StoreError> {
+        let ids: Vec<i32> = shards.iter().map(|shard| i32::from(shard.0)).collect();
+        let sql = "SELECT id, epoch FROM shard WHERE id = ANY($1::int[]) AND owner = $2";
+        let rows = self.db.query_all_raw(statement(sql, vec![ids.into(), owner.into()])).await?;
+        rows.iter()
+            .map(|row| {
+                let id: i32 = row.try_get("", "id")?;
+                Ok((Shard(u16::try_from(id).unwrap_or(u16::MAX)), row.try_get("", "epoch")?))
+            })
+            .collect()
+    }
+
+    /// The base URL of the process that claimed a shard last; `None` if nobody did.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn owner(&self, shard: Shard) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT owner FROM shard WHERE id = $1";
+        let row = self.db.query_one_raw(statement(sql, vec![i32::from(shard.0).into()])).await?;
+        let owner: Option<String> = row.map(|row| row.try_get("", "owner")).transpose()?;
+        Ok(owner.filter(|url| !url.is_empty()))
+    }
+}
+
+fn claimed(row: &QueryResult) -> Result<Claimed, StoreError> {
+    let id: i32 = row.try_get("", "id")?;
+    Ok(Claimed {
+        shard: Shard(u16::try_from(id).unwrap_or(u16::MAX)),
+        epoch: row.try_get("", "epoch")?,
+        next_seq: row.try_get("", "next_seq")?,
+        published_seq: row.try_get("", "published_seq")?,
+        inbox_offset: row.try_get("", "inbox_offset")?,
+        open_from: row.try_get("", "open_from")?,
+        new_broker: row.try_get("", "new_broker")?,
+    })
+}
