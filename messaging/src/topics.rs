@@ -63,6 +63,14 @@ pub enum TopicError {
         /// Kafka's reason.
         code: RDKafkaErrorCode,
     },
+    /// The cluster refuses to remove it.
+    #[error("topic {topic} cannot be removed: {code}")]
+    NotRemoved {
+        /// The topic.
+        topic: String,
+        /// Kafka's reason.
+        code: RDKafkaErrorCode,
+    },
     /// It was created, and the cluster does not show it.
     #[error("topic {topic} was created but has no leader for all partitions after {CREATION_TIMEOUT:?}")]
     NotReady {
@@ -95,6 +103,36 @@ pub async fn ensure(settings: &KafkaSettings, topics: &[TopicSpec]) -> Result<()
         };
         if Instant::now() >= deadline {
             return Err(TopicError::NotReady { topic: name });
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Removes topics with all their records and the offsets that groups have in them, and waits until they are gone; those
+/// that do not exist are none. For tests: nothing in a service removes a topic.
+///
+/// # Errors
+/// The cluster refuses, or does not answer.
+pub async fn remove(settings: &KafkaSettings, topics: &[&str]) -> Result<(), TopicError> {
+    let admin = Arc::new(settings.admin()?);
+    let unreachable = |source: ClientError| KafkaError::Unreachable {
+        question: "the removal of topics".to_owned(),
+        servers: settings.bootstrap_servers.clone(),
+        source: Some(source.into()),
+    };
+    for result in admin.delete_topics(topics, &patient()).await.map_err(unreachable)? {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((topic, code)) => return Err(TopicError::NotRemoved { topic, code }),
+        }
+    }
+    let specs: Vec<TopicSpec> = topics.iter().map(|name| TopicSpec::new(*name, 0, 1)).collect();
+    let deadline = Instant::now() + CREATION_TIMEOUT;
+    loop {
+        // One that is still there has more than no partitions.
+        match check(settings, &admin, &specs).await {
+            Err(TopicError::Partitions { .. }) if Instant::now() < deadline => {}
+            other => return other.map(drop),
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
@@ -134,6 +172,11 @@ async fn check(
     tokio::task::spawn_blocking(look).await.unwrap_or(Err(TopicError::Interrupted))
 }
 
+/// Without these, an admin call waits for a minute.
+fn patient() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(CREATION_TIMEOUT)).operation_timeout(Some(CREATION_TIMEOUT))
+}
+
 async fn create(
     settings: &KafkaSettings,
     admin: &AdminClient<Logged>,
@@ -147,9 +190,7 @@ async fn create(
                 .set("max.message.bytes", &largest)
         })
         .collect();
-    // Without these, an admin call waits for a minute.
-    let options =
-        AdminOptions::new().request_timeout(Some(CREATION_TIMEOUT)).operation_timeout(Some(CREATION_TIMEOUT));
+    let options = patient();
     let unreachable = |source: ClientError| KafkaError::Unreachable {
         question: "the creation of topics".to_owned(),
         servers: settings.bootstrap_servers.clone(),

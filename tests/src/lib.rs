@@ -1,1 +1,14 @@
-//! End-to-end scenarios on real Postgres and a real Kafka protocol.
+//! What the end-to-end scenarios are written with: services as real processes, a broker, databases, an HTTP client,
+//! and the questions that are asked afterwards.
+//!
+//! A scenario (in `tests/scenarios/`) gets a [`stack::Stack`], does something to it, and looks at [`story::story`]: the
+//! transcript of a saga and what its participants have in their tables. [`oracle`] asks the same of many sagas at once.
+
+pub mod api;
+pub mod database;
+pub mod kafka;
+pub mod process;
+pub mod scenario;
+pub mod stack;
+pub mod story;
+pub mod wait;

@@ -386,7 +386,9 @@ impl EngineHandle {
 /// What a failed statement means for a verb.
 fn away(error: StoreError) -> ActError {
     match error {
-        StoreError::Refused { constraint: Some(name), .. } if name == "request_key_pkey" => ActError::KeyTaken,
+        StoreError::Refused { constraint: Some(name), .. } if name == "request_key_pkey" => {
+            ActError::KeyTaken
+        }
         StoreError::Refused { message, .. } => ActError::Refused { message },
         StoreError::Unknown(_) | StoreError::TryAgain { .. } | StoreError::Row(_) => {
             ActError::Busy { retry_after: RETRY_AFTER }

@@ -299,7 +299,11 @@ impl Lane {
             }
             (None, input) => {
                 let Some(saga) = self.saga_of(input) else {
-                    tracing::error!(?input, message, "the database refuses what this input comes to; it is left out");
+                    tracing::error!(
+                        ?input,
+                        message,
+                        "the database refuses what this input comes to; it is left out"
+                    );
                     return None;
                 };
                 tracing::error!(%saga, message, "the database refuses a saga's rows; it is parked as stuck");

@@ -10,9 +10,9 @@ pub mod deliveries;
 pub mod handle;
 pub mod lane;
 pub mod publisher;
+pub mod rebalance;
 pub mod records;
 pub mod recovery;
-pub mod rebalance;
 pub mod replies;
 pub mod shards;
 

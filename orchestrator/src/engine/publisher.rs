@@ -180,7 +180,9 @@ impl Publisher {
     }
 
     fn rebuild(&mut self) {
-        tracing::warn!("the producer has failed for good; it is rebuilt and everything outstanding sent again");
+        tracing::warn!(
+            "the producer has failed for good; it is rebuilt and everything outstanding sent again"
+        );
         if let Err(error) = self.producer.rebuild() {
             self.trouble = Some(error.to_string());
         }

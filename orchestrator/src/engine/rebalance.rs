@@ -61,7 +61,9 @@ impl Assignments for ToLane {
                 offsets.into_iter().map(|offset| offset.map_or(StartAt::Skip, StartAt::Offset)).collect()
             }
             Err(_) => {
-                tracing::error!("the shards were not claimed in time; they are not read until the next rebalance");
+                tracing::error!(
+                    "the shards were not claimed in time; they are not read until the next rebalance"
+                );
                 vec![StartAt::Skip; partitions.len()]
             }
         }

@@ -212,7 +212,9 @@ fn asked(row: &Unpublished, held: &HashMap<SagaId, Held>) -> Vec<Asked> {
             Effect::AnnounceEnd { status } => Some(Asked::End(*status)),
             Effect::DeadLetter { attempt, .. } => letter_of(attempt).map(Asked::Export),
             Effect::SendLetter { letter } => Some(Asked::Copy(*letter)),
-            Effect::RedriveLetter { .. } | Effect::ResolveLetters { .. } | Effect::ReopenLetters { .. } => None,
+            Effect::RedriveLetter { .. } | Effect::ResolveLetters { .. } | Effect::ReopenLetters { .. } => {
+                None
+            }
         })
         .collect()
 }

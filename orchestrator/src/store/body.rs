@@ -107,8 +107,7 @@ pub struct RowError {
 /// When the body was written by another version, or by hand.
 pub fn saga_from_row(row: SagaRow) -> Result<Saga, RowError> {
     let id = SagaId::from_uuid(row.id);
-    let body: SagaBody =
-        serde_json::from_str(&row.body).map_err(|source| RowError { saga: id, source })?;
+    let body: SagaBody = serde_json::from_str(&row.body).map_err(|source| RowError { saga: id, source })?;
     Ok(Saga {
         id,
         definition: DefinitionRef {

@@ -113,7 +113,9 @@ impl LetterChange {
                      lineage = (dead_letter.lineage::jsonb || excluded.lineage::jsonb)::json",
             ),
             Self::Redrive { id, at, reason, .. } => change(*id, *at, "redriven", reason, &["open"]),
-            Self::Resolve { id, at } => change(*id, *at, "resolved", "the saga moved on", &["open", "redriven"]),
+            Self::Resolve { id, at } => {
+                change(*id, *at, "resolved", "the saga moved on", &["open", "redriven"])
+            }
             Self::Reopen { id, at, reason } => change(*id, *at, "open", reason, &["redriven"]),
             Self::Discard { id, at, reason } => change(*id, *at, "discarded", reason, &["open"]),
         }

@@ -22,7 +22,9 @@ impl Store {
             let next = day + Duration::days(1);
             let name = format!("journal_{:04}{:02}{:02}", day.year(), u8::from(day.month()), day.day());
             let transaction = self.db.begin().await?;
-            transaction.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({PARTITION_LOCK})")).await?;
+            transaction
+                .execute_unprepared(&format!("SELECT pg_advisory_xact_lock({PARTITION_LOCK})"))
+                .await?;
             let sql = format!(
                 "CREATE TABLE IF NOT EXISTS {name} PARTITION OF journal \
                  FOR VALUES FROM ('{day} 00:00:00+00') TO ('{next} 00:00:00+00')"

@@ -206,11 +206,15 @@ impl<'a> Draft<'a> {
         match effect {
             Effect::Send(at) => {
                 let value = command.map(<[u8]>::to_vec);
-                let record =
-                    value.and_then(|value| records.command(&held.definition, saga, origin.0, *at, now, value));
+                let record = value
+                    .and_then(|value| records.command(&held.definition, saga, origin.0, *at, now, value));
                 let timeout = held.definition.step(at.step).map(|step| step.timeout).unwrap_or_default();
                 let attempt = Some(SentAttempt { saga: saga.id, row: origin, at: *at, timeout });
-                self.batch.outgoing.extend(record.map(|record| Outgoing { record, origin: Some(origin), attempt }));
+                self.batch.outgoing.extend(record.map(|record| Outgoing {
+                    record,
+                    origin: Some(origin),
+                    attempt,
+                }));
             }
             Effect::AnnounceStart => self.publish(records.announce_start(saga, origin.0), origin),
             Effect::AnnounceEnd { status } => {

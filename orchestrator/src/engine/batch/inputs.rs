@@ -113,7 +113,14 @@ impl Draft<'_> {
     }
 
     /// A record that nobody can use becomes a dead letter; a redriven copy reopens the letter it came from.
-    fn refuse(&mut self, shard: Shard, record: &Received, reason: &str, message: String, saga: Option<SagaId>) {
+    fn refuse(
+        &mut self,
+        shard: Shard,
+        record: &Received,
+        reason: &str,
+        message: String,
+        saga: Option<SagaId>,
+    ) {
         if let Some(id) = replies::copy_of(record) {
             let at = self.context.now;
             self.batch.writes.letters.push(LetterChange::Reopen { id, at, reason: message });
@@ -154,7 +161,9 @@ impl Draft<'_> {
         let wake = self.context.shards.wake(shard, id);
         let event = self.held(id).and_then(|held| match &held.saga.state {
             State::Backoff { next, until } if *until <= now => Some(Event::RetryDue(*next)),
-            State::Awaiting(at) if wake.and_then(|wake| wake.timeout_at).is_some_and(|limit| limit <= now) => {
+            State::Awaiting(at)
+                if wake.and_then(|wake| wake.timeout_at).is_some_and(|limit| limit <= now) =>
+            {
                 Some(Event::TimedOut(*at))
             }
             _ => None,
@@ -288,4 +297,3 @@ fn name(why: Why) -> &'static str {
         Why::Begun => "begun",
     }
 }
-

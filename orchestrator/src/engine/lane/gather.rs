@@ -286,7 +286,9 @@ impl Lane {
         let sagas: Vec<SagaId> = letters
             .iter()
             .filter_map(|stored| stored.row.saga)
-            .filter(|id| self.shards.get(id.shard(self.shard_count)).is_some() && !self.sagas.contains_key(id))
+            .filter(|id| {
+                self.shards.get(id.shard(self.shard_count)).is_some() && !self.sagas.contains_key(id)
+            })
             .collect();
         if !sagas.is_empty() {
             self.try_load(&sagas).await?;
@@ -300,7 +302,9 @@ impl Lane {
                 Fact::Started(definition) => self.metrics.saga_started(definition),
                 Fact::Ended(definition, status, took) => self.metrics.saga_ended(definition, *status, *took),
                 Fact::Stuck(definition, step) => self.metrics.stuck(definition, step),
-                Fact::Retried(definition, step, direction) => self.metrics.retry(definition, step, *direction),
+                Fact::Retried(definition, step, direction) => {
+                    self.metrics.retry(definition, step, *direction)
+                }
                 Fact::StepEnded(definition, step, outcome, took) => {
                     self.metrics.step_finished(definition, step, outcome, *took);
                 }

@@ -53,7 +53,8 @@ impl Lane {
             if let Some(sent) = outgoing.attempt
                 && let Some(wake) = self.shards.wake(shard, sent.saga)
             {
-                let wake = super::super::shards::Wake { timeout_at: None, awaits_seq: Some(sent.row.1), ..wake };
+                let wake =
+                    super::super::shards::Wake { timeout_at: None, awaits_seq: Some(sent.row.1), ..wake };
                 self.shards.set_wake(shard, sent.saga, Some(wake));
             }
         }
@@ -76,8 +77,7 @@ impl Lane {
     }
 
     async fn recover_until_answered(&mut self, claim: &Claimed, generation: u64) -> Recovered {
-        let recovery =
-            Recovery { store: &self.store, definitions: &self.definitions, records: &self.maker };
+        let recovery = Recovery { store: &self.store, definitions: &self.definitions, records: &self.maker };
         loop {
             match recovery.recover(claim, generation).await {
                 Ok(recovered) => return recovered,
@@ -114,7 +114,8 @@ impl Lane {
                 (Some(claim), Some(owned)) => {
                     owned.epoch = claim.epoch;
                     // One statement wrote all of the batch or nothing, so every shard tells the same.
-                    happened &= claim.next_seq == advance.next_seq && claim.inbox_offset == advance.inbox_offset;
+                    happened &=
+                        claim.next_seq == advance.next_seq && claim.inbox_offset == advance.inbox_offset;
                 }
                 _ => lost.push(advance.shard),
             }
@@ -163,7 +164,10 @@ impl Lane {
             self.let_go(&ids);
             return;
         }
-        tracing::warn!(?lost, "shards were taken over by another process; nothing more of them is published here");
+        tracing::warn!(
+            ?lost,
+            "shards were taken over by another process; nothing more of them is published here"
+        );
         self.let_go(&lost);
     }
 

@@ -1,0 +1,284 @@
+//! The store against a real Postgres: the fence, the gapless journal, unknown commits, the pinned plan.
+#![cfg(test)]
+
+use local_postgres::TestServer;
+use migrations::apply;
+use migrations::orchestrator::Migrator;
+use orchestrator::store::commit::{Committed, JournalRow, KeyWrite, SagaWrite, ShardAdvance, Writes};
+use orchestrator::store::letters::{LetterChange, LetterRow};
+use orchestrator::store::shards::{Claimed, ShardCountError};
+use orchestrator::store::{Store, StoreError};
+use saga_defs::ids::{DeadLetterId, Revision, SagaId, Shard, ShardCount};
+use saga_defs::saga::Status;
+use saga_defs::time::Timestamp;
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use secrecy::SecretString;
+use uuid::Uuid;
+
+const NOW: Timestamp = Timestamp::from_unix_millis(1_800_000_000_000);
+
+async fn store() -> Store {
+    let url = TestServer::shared().fresh_database();
+    let store = Store::connect(&SecretString::from(url)).await.unwrap();
+    apply::apply::<Migrator>(store.connection()).await.unwrap();
+    store.remember_shards(ShardCount::new(4).unwrap()).await.unwrap();
+    store.make_journal_partitions().await.unwrap();
+    store
+}
+
+async fn claim(store: &Store, shards: &[u16], owner: &str) -> Vec<Claimed> {
+    let shards: Vec<Shard> = shards.iter().map(|&n| Shard(n)).collect();
+    let mut claimed = store.claim(&shards, owner, "broker-1").await.unwrap();
+    claimed.sort_by_key(|claim| claim.shard);
+    claimed
+}
+
+fn saga_id(n: u8) -> SagaId {
+    SagaId::new(NOW, [n; 10])
+}
+
+fn saga(id: SagaId, shard: u16, revision: u32, status: Status) -> SagaWrite {
+    SagaWrite {
+        id,
+        shard: Shard(shard),
+        definition: "booking".to_owned(),
+        version: 1,
+        business_key: String::new(),
+        revision: Revision(revision),
+        status,
+        step: "reserve-booking".to_owned(),
+        wake_at: None,
+        started_at: NOW,
+        updated_at: NOW,
+        finished_at: None,
+        body: r#"{"state":"completed","steps":[],"data":{}}"#.to_owned(),
+    }
+}
+
+/// A batch that appends `rows` lines to each claimed shard's journal.
+fn batch(claimed: &[Claimed], rows: i64) -> Writes {
+    let mut writes = Writes::default();
+    for claim in claimed {
+        for seq in claim.next_seq..claim.next_seq + rows {
+            writes.journal.push(JournalRow {
+                shard: claim.shard,
+                seq,
+                saga: saga_id(claim.shard.0 as u8).as_uuid(),
+                revision: Revision(seq as u32),
+                at: NOW,
+                status: "running",
+                event: r#"{"type":"started"}"#.to_owned(),
+                effects: "[]".to_owned(),
+                body: Vec::new(),
+            });
+        }
+        writes.shards.push(ShardAdvance {
+            shard: claim.shard,
+            epoch: claim.epoch,
+            first_seq: claim.next_seq,
+            next_seq: claim.next_seq + rows,
+            published_seq: claim.published_seq,
+            inbox_offset: claim.inbox_offset + 1,
+            open_from: claim.open_from,
+        });
+    }
+    writes
+}
+
+async fn count(store: &Store, sql: &str) -> i64 {
+    let statement = Statement::from_string(DbBackend::Postgres, sql);
+    let row = store.connection().query_one_raw(statement).await.unwrap().unwrap();
+    row.try_get_by_index(0).unwrap()
+}
+
+#[tokio::test]
+async fn an_older_epoch_commits_nothing_of_any_shard() {
+    let store = store().await;
+    let first = claim(&store, &[0, 1], "first").await;
+    assert_eq!(store.commit(&batch(&first, 2)).await.unwrap(), Committed::Yes);
+    let first: Vec<Claimed> =
+        first.into_iter().map(|claim| Claimed { next_seq: claim.next_seq + 2, ..claim }).collect();
+
+    let second = claim(&store, &[1], "second").await;
+    assert_eq!(second[0].next_seq, 3, "the new owner goes on where the old one was");
+    assert_eq!(store.commit(&batch(&first, 1)).await.unwrap(), Committed::Fenced);
+    assert_eq!(count(&store, "SELECT count(*) FROM journal").await, 4, "shard 0's row is not there either");
+    assert_eq!(count(&store, "SELECT next_seq FROM shard WHERE id = 0").await, 3);
+
+    assert_eq!(
+        store.commit(&batch(&first[..1], 1)).await.unwrap(),
+        Committed::Yes,
+        "shard 0 alone is still ours"
+    );
+    assert_eq!(store.commit(&batch(&second, 1)).await.unwrap(), Committed::Yes);
+}
+
+#[tokio::test]
+async fn a_sequence_neither_skips_nor_repeats() {
+    let store = store().await;
+    let claimed = claim(&store, &[2], "only").await;
+    let once = batch(&claimed, 1);
+    assert_eq!(store.commit(&once).await.unwrap(), Committed::Yes);
+    assert_eq!(store.commit(&once).await.unwrap(), Committed::Fenced, "the same batch again");
+    let ahead = vec![Claimed { next_seq: 5, ..claimed[0].clone() }];
+    assert_eq!(store.commit(&batch(&ahead, 1)).await.unwrap(), Committed::Fenced, "a gap");
+    assert_eq!(count(&store, "SELECT count(*) FROM journal WHERE shard = 2").await, 1);
+}
+
+#[tokio::test]
+async fn a_renewal_tells_whether_a_commit_happened_and_keeps_it_from_happening_later() {
+    let store = store().await;
+    let claimed = claim(&store, &[0, 3], "only").await;
+    let lost = batch(&claimed, 1);
+    let held: Vec<(Shard, i64)> = claimed.iter().map(|claim| (claim.shard, claim.epoch)).collect();
+
+    let renewed = store.renew(&held).await.unwrap();
+    assert!(renewed.iter().all(|claim| claim.next_seq == 1), "it did not happen");
+    assert_eq!(store.commit(&lost).await.unwrap(), Committed::Fenced, "and does not happen any more");
+
+    let mut renewed = renewed;
+    renewed.sort_by_key(|claim| claim.shard);
+    assert_eq!(store.commit(&batch(&renewed, 1)).await.unwrap(), Committed::Yes);
+    claim(&store, &[3], "another").await;
+    let held: Vec<(Shard, i64)> = renewed.iter().map(|claim| (claim.shard, claim.epoch)).collect();
+    let again = store.renew(&held).await.unwrap();
+    assert_eq!(again.len(), 1, "a shard with another owner is left to it");
+    assert_eq!((again[0].shard, again[0].next_seq), (Shard(0), 2), "it happened");
+}
+
+#[tokio::test]
+async fn one_refused_saga_refuses_the_batch_and_says_so() {
+    let store = store().await;
+    let claimed = claim(&store, &[0], "only").await;
+    let mut writes = batch(&claimed, 1);
+    writes.inserts.push(saga(saga_id(1), 0, 1, Status::Running));
+    assert_eq!(store.commit(&writes).await.unwrap(), Committed::Yes);
+
+    let next = vec![Claimed { next_seq: 2, ..claimed[0].clone() }];
+    let mut twice = batch(&next, 1);
+    twice.inserts.push(saga(saga_id(1), 0, 1, Status::Running));
+    let error = store.commit(&twice).await.unwrap_err();
+    let StoreError::Refused { state, constraint, .. } = error else { panic!("{error:?}") };
+    assert_eq!((state.as_str(), constraint.as_deref()), ("23505", Some("saga_pkey")));
+
+    let mut bad_json = batch(&next, 1);
+    bad_json.journal[0].event = "not JSON".to_owned();
+    let error = store.commit(&bad_json).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused { ref state, .. } if state == "22P02"), "{error:?}");
+    assert_eq!(count(&store, "SELECT next_seq FROM shard WHERE id = 0").await, 2, "nothing moved");
+}
+
+#[tokio::test]
+async fn a_key_is_taken_once() {
+    let store = store().await;
+    let claimed = claim(&store, &[0, 1], "only").await;
+    let key = |saga| KeyWrite { key_hash: [7; 32], request_hash: [8; 32], saga, at: NOW };
+    let mut first = batch(&claimed[..1], 1);
+    first.keys.push(key(saga_id(1).as_uuid()));
+    assert_eq!(store.commit(&first).await.unwrap(), Committed::Yes);
+    let mut second = batch(&claimed[1..], 1);
+    second.keys.push(key(saga_id(2).as_uuid()));
+    let error = store.commit(&second).await.unwrap_err();
+    let StoreError::Refused { constraint, .. } = error else { panic!("{error:?}") };
+    assert_eq!(constraint.as_deref(), Some("request_key_pkey"));
+}
+
+fn letter(id: DeadLetterId) -> LetterRow {
+    LetterRow {
+        id,
+        reason: "undecodable".to_owned(),
+        message: "a NUL \0 in a foreign text".to_owned(),
+        source: "booking".to_owned(),
+        topic: "booking.commands".to_owned(),
+        partition: Some(1),
+        offset: Some(42),
+        key: Some(vec![0, 159, 146, 150]),
+        value: None,
+        headers: [("a", Some(vec![1_u8, 0])), ("a", None), ("b", Some(vec![]))].into_iter().collect(),
+        timestamp: Some(NOW),
+        message_type: None,
+        saga: None,
+        step: None,
+        direction: None,
+        attempts: 1,
+        first_failed_at: NOW,
+        last_failed_at: NOW,
+    }
+}
+
+#[tokio::test]
+async fn a_letter_keeps_its_record_byte_for_byte_and_its_life() {
+    let store = store().await;
+    let id = DeadLetterId::from_uuid(Uuid::from_u128(1));
+    let keep = LetterChange::Keep(letter(id));
+    store.ingest(&[keep.clone(), keep]).await.unwrap();
+    let stored = store.letters(&[id]).await.unwrap().remove(0);
+    let original = letter(id);
+    assert_eq!(
+        (stored.row.key, stored.row.value, stored.row.headers),
+        (original.key, None, original.headers)
+    );
+    assert_eq!(stored.row.message, "a NUL \u{fffd} in a foreign text");
+
+    let reason = "try again".to_owned();
+    let redrive = || LetterChange::Redrive { id, at: NOW, reason: reason.clone(), must: true };
+    let claimed = claim(&store, &[0], "only").await;
+    let mut writes = batch(&claimed, 1);
+    writes.letters.push(redrive());
+    assert_eq!(store.commit(&writes).await.unwrap(), Committed::Yes);
+    let next = vec![Claimed { next_seq: 2, ..claimed[0].clone() }];
+    let mut again = batch(&next, 1);
+    again.letters.push(redrive());
+    assert_eq!(store.commit(&again).await.unwrap(), Committed::LetterMoved, "it is not open any more");
+    assert_eq!(
+        count(&store, "SELECT next_seq FROM shard WHERE id = 0").await,
+        2,
+        "and nothing else happened"
+    );
+
+    store.ingest(&[LetterChange::Reopen { id, at: NOW, reason: "failed again".to_owned() }]).await.unwrap();
+    let sql = "SELECT string_agg(e->>'what', ', ') FROM dead_letter, json_array_elements(lineage) e";
+    let statement = Statement::from_string(DbBackend::Postgres, sql);
+    let row = store.connection().query_one_raw(statement).await.unwrap().unwrap();
+    assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "failed, redriven, open");
+}
+
+#[tokio::test]
+async fn the_number_of_shards_is_remembered() {
+    let store = store().await;
+    store.remember_shards(ShardCount::new(4).unwrap()).await.unwrap();
+    let error = store.remember_shards(ShardCount::new(8).unwrap()).await.unwrap_err();
+    assert!(matches!(error, ShardCountError::Differs { remembered: 4, found: 8 }), "{error:?}");
+}
+
+#[tokio::test]
+async fn another_broker_means_reading_from_the_start() {
+    let store = store().await;
+    let claimed = claim(&store, &[0], "only").await;
+    assert!(claimed[0].new_broker, "the first broker is a new one");
+    store.commit(&batch(&claimed, 1)).await.unwrap();
+    let again = claim(&store, &[0], "only").await;
+    assert_eq!((again[0].inbox_offset, again[0].new_broker), (1, false));
+    let moved = store.claim(&[Shard(0)], "only", "broker-2").await.unwrap();
+    assert_eq!((moved[0].inbox_offset, moved[0].new_broker), (0, true));
+}
+
+/// The batch statement finds its rows by key whatever the planner knows of the tables.
+#[tokio::test]
+async fn updates_find_their_sagas_by_key() {
+    let store = store().await;
+    let sql = "EXPLAIN (COSTS OFF)
+               UPDATE saga AS s SET revision = u.revision
+               FROM unnest($1::uuid[], $2::int[]) AS u(id, revision) WHERE s.id = u.id";
+    let values = vec![vec![saga_id(1).as_uuid()].into(), vec![1_i32].into()];
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+    let rows = store.connection().query_all_raw(statement).await.unwrap();
+    let plan: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+    insta::assert_snapshot!(plan.join("\n"), @r"
+    Update on saga s
+      ->  Nested Loop
+            ->  Function Scan on u
+            ->  Index Scan using saga_pkey on saga s
+                  Index Cond: (id = u.id)
+    ");
+}

@@ -1,0 +1,411 @@
+//! Everything that a scenario runs against: broker, databases, and the services as processes of their own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use messaging::{KafkaSettings, Received, Record};
+use saga_defs::definition::Definition;
+use saga_defs::ids::DefinitionRef;
+use schemas::Catalog;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::api::Api;
+use crate::database::Database;
+use crate::kafka::{self, COMMAND_PARTITIONS, Kafka, SHARDS, TOPIC_PARTITIONS};
+use crate::process::{Environment, Program, Service, Signal, services_program};
+use crate::wait::{SOON, eventually};
+
+/// How long a service may take to stop in good order.
+pub const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a stack is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How many orchestrators are started.
+    pub orchestrators: usize,
+    /// Whether the booking and the payment worker are started.
+    pub workers: bool,
+    /// Whether bookings may force what becomes of their payment.
+    pub forced_outcomes: bool,
+    /// How long the simulated gateway takes.
+    pub gateway_latency_ms: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { orchestrators: 1, workers: true, forced_outcomes: true, gateway_latency_ms: 0 }
+    }
+}
+
+/// An orchestrator that accepts connections.
+#[derive(Debug)]
+pub struct Orchestrator {
+    /// Its process.
+    pub service: Service,
+    /// Its API.
+    pub api: Api,
+}
+
+/// A running stack. Everything in it ends when it is dropped.
+pub struct Stack {
+    options: Options,
+    folder: PathBuf,
+    definitions: Vec<Definition>,
+    catalog: Arc<Catalog>,
+    /// The orchestrator's database.
+    pub sagas: Database,
+    /// The booking worker's database.
+    pub bookings: Database,
+    /// The payment worker's database.
+    pub payments: Database,
+    orchestrators: Mutex<Vec<Arc<Orchestrator>>>,
+    workers: Mutex<Vec<(Program, Arc<Service>)>>,
+    started: AtomicU32,
+    // Last: it outlives the processes that talk to it.
+    kafka: Mutex<Arc<Kafka>>,
+}
+
+impl Stack {
+    /// Starts a stack and waits until it is ready for work.
+    ///
+    /// # Errors
+    /// A part of it does not start; the text says which.
+    pub async fn start(options: Options) -> Result<Self> {
+        let catalog = Arc::new(catalog()?);
+        let definitions = definitions(&catalog)?;
+        let kafka = Kafka::start(&definitions).await.context("the broker")?;
+        let (sagas, bookings, payments) =
+            tokio::try_join!(Database::fresh(), Database::fresh(), Database::fresh()).context("the databases")?;
+        let stack = Self {
+            options,
+            folder: folder()?,
+            definitions,
+            catalog,
+            sagas,
+            bookings,
+            payments,
+            orchestrators: Mutex::default(),
+            workers: Mutex::default(),
+            started: AtomicU32::new(0),
+            kafka: Mutex::new(Arc::new(kafka)),
+        };
+        if let Err(error) = stack.start_services().await {
+            return Err(error.context(stack.last_words()));
+        }
+        Ok(stack)
+    }
+
+    async fn start_services(&self) -> Result<()> {
+        use Program::{BookingWorker, Orchestrator, PaymentWorker};
+        tokio::try_join!(self.migrate(Orchestrator), self.migrate(BookingWorker), self.migrate(PaymentWorker))?;
+        if self.options.workers {
+            self.start_worker(BookingWorker)?;
+            self.start_worker(PaymentWorker)?;
+        }
+        for _ in 0..self.options.orchestrators {
+            self.start_orchestrator().await?;
+        }
+        Ok(())
+    }
+
+    async fn migrate(&self, program: Program) -> Result<()> {
+        let status = self.run(program, &["migrate"])?.ended(SOON).await?;
+        ensure!(status.success(), "{} migrate: {status}", program.name());
+        Ok(())
+    }
+
+    /// Runs a program of the stack with its settings, e.g. `booking-worker resource set`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn run(&self, program: Program, arguments: &[&str]) -> Result<Service> {
+        Service::start(program, arguments, &self.environment(program), &self.log(program))
+    }
+
+    /// Starts another orchestrator and waits until it is ready.
+    ///
+    /// # Errors
+    /// It is not.
+    pub async fn start_orchestrator(&self) -> Result<Arc<Orchestrator>> {
+        let service = self.run(Program::Orchestrator, &["serve"])?;
+        // Kept at once, so that its log is shown if it does not come up.
+        let url = match listening(&service).await {
+            Ok(url) => url,
+            Err(error) => return Err(error.context(service.last_words())),
+        };
+        let orchestrator = Arc::new(Orchestrator { service, api: Api::new(url) });
+        lock(&self.orchestrators).push(orchestrator.clone());
+        ready(&orchestrator).await?;
+        Ok(orchestrator)
+    }
+
+    /// Starts a worker; it is ready when it is.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_worker(&self, program: Program) -> Result<Arc<Service>> {
+        let service = Arc::new(self.run(program, &["serve"])?);
+        lock(&self.workers).push((program, service.clone()));
+        Ok(service)
+    }
+
+    /// The worker of that kind that was started last.
+    ///
+    /// # Errors
+    /// None was.
+    pub fn worker(&self, program: Program) -> Result<Arc<Service>> {
+        let workers = lock(&self.workers);
+        let last = workers.iter().rev().find(|(kind, _)| *kind == program);
+        last.map(|(_, service)| service.clone()).with_context(|| format!("no {} was started", program.name()))
+    }
+
+    /// The orchestrator that was started last and still runs.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn orchestrator(&self) -> Result<Arc<Orchestrator>> {
+        let orchestrators = lock(&self.orchestrators);
+        let last = orchestrators.iter().rev().find(|orchestrator| orchestrator.service.is_running());
+        last.cloned().context("no orchestrator runs")
+    }
+
+    /// The API of that orchestrator.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn api(&self) -> Result<Api> {
+        Ok(self.orchestrator()?.api.clone())
+    }
+
+    /// Kills everything but broker and databases, as a power cut would.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn kill_services(&self) -> Result<()> {
+        for orchestrator in lock(&self.orchestrators).iter() {
+            orchestrator.service.kill()?;
+        }
+        lock(&self.workers).iter().try_for_each(|(_, worker)| worker.kill())
+    }
+
+    /// Starts both workers and an orchestrator.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub async fn start_services_again(&self) -> Result<Arc<Orchestrator>> {
+        self.start_worker(Program::BookingWorker)?;
+        self.start_worker(Program::PaymentWorker)?;
+        self.start_orchestrator().await
+    }
+
+    /// Puts a new, empty embedded broker in the place of the old one. Services that are started from now on use it.
+    ///
+    /// # Errors
+    /// The broker is a real one, or the new one does not start.
+    pub async fn replace_broker(&self) -> Result<()> {
+        self.kafka().embedded()?;
+        *lock(&self.kafka) = Arc::new(Kafka::start(&self.definitions).await?);
+        Ok(())
+    }
+
+    /// The broker.
+    pub fn kafka(&self) -> Arc<Kafka> {
+        lock(&self.kafka).clone()
+    }
+
+    /// For clients of the broker.
+    pub fn kafka_settings(&self) -> KafkaSettings {
+        self.kafka().settings()
+    }
+
+    /// All records of a topic.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub async fn topic(&self, topic: &str) -> Result<Vec<Received>> {
+        kafka::read_all(self.kafka_settings(), topic).await.with_context(|| format!("read {topic}"))
+    }
+
+    /// Publishes records as a stranger would.
+    ///
+    /// # Errors
+    /// They are not acknowledged.
+    pub async fn publish(&self, records: Vec<Record>) -> Result<()> {
+        kafka::publish(&self.kafka_settings(), records).await.map(drop)
+    }
+
+    /// All schemas: the shipped ones and those of the scenarios.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// A definition that the stack knows.
+    ///
+    /// # Errors
+    /// There is none of that name and version.
+    pub fn definition(&self, name: &str, version: u32) -> Result<&Definition> {
+        let id = DefinitionRef { name: name.into(), version };
+        self.definitions.iter().find(|definition| definition.id == id).with_context(|| format!("no definition {id}"))
+    }
+
+    /// Sets how many units a resource has.
+    ///
+    /// # Errors
+    /// The booking worker refuses.
+    pub async fn set_capacity(&self, resource: Uuid, units: i64) -> Result<()> {
+        let url = self.bookings.url().into();
+        Ok(booking_worker::set_capacity(&url, resource, units, &CancellationToken::new()).await?)
+    }
+
+    /// The ends of all logs, for people who look why a scenario failed.
+    pub fn last_words(&self) -> String {
+        let mut words = String::from("what the services said last:\n");
+        for orchestrator in lock(&self.orchestrators).iter() {
+            words.push_str(&orchestrator.service.last_words());
+        }
+        for (_, worker) in lock(&self.workers).iter() {
+            words.push_str(&worker.last_words());
+        }
+        words
+    }
+
+    /// The settings of a program of this stack.
+    pub fn environment(&self, program: Program) -> Environment {
+        let database = match program {
+            Program::Orchestrator => &self.sagas,
+            Program::BookingWorker => &self.bookings,
+            Program::PaymentWorker => &self.payments,
+        };
+        let kafka = self.kafka_settings();
+        let mut settings = vec![
+            ("DATABASE_URL", database.url().to_owned()),
+            ("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers),
+            ("LOG_FORMAT", "text".to_owned()),
+            ("TOPIC_PARTITIONS", TOPIC_PARTITIONS.to_string()),
+            ("TOPIC_REPLICATION", "1".to_owned()),
+        ];
+        settings.extend(kafka.incarnation.map(|incarnation| ("BROKER_INCARNATION", incarnation)));
+        let forced = self.options.forced_outcomes.to_string();
+        settings.extend(match program {
+            Program::Orchestrator => vec![
+                ("HTTP_ADDR", "127.0.0.1:0".to_owned()),
+                ("SHARDS", SHARDS.to_string()),
+                ("COMMAND_PARTITIONS", COMMAND_PARTITIONS.to_string()),
+                ("DEFINITIONS_DIR", definitions_folder().display().to_string()),
+                ("SCHEMAS_DIR", schemas_folder().display().to_string()),
+                ("ALLOW_FORCED_OUTCOMES", forced),
+            ],
+            Program::BookingWorker => vec![],
+            Program::PaymentWorker => vec![
+                ("ALLOW_FORCED_OUTCOMES", forced),
+                ("SIMULATED_LATENCY_MS", self.options.gateway_latency_ms.to_string()),
+            ],
+        });
+        settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The log of the next process.
+    pub fn log(&self, program: Program) -> PathBuf {
+        let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
+        self.folder.join(format!("{}-{number}.log", program.name()))
+    }
+
+    /// Stops everything in good order: on a real broker, members that are killed would block their groups for a while.
+    fn stop(&self) {
+        let orchestrators = lock(&self.orchestrators);
+        let workers = lock(&self.workers);
+        let services: Vec<&Service> =
+            orchestrators.iter().map(|o| &o.service).chain(workers.iter().map(|(_, worker)| &**worker)).collect();
+        if kafka::is_real() {
+            for service in &services {
+                let _ = service.signal(Signal::Continue);
+                let _ = service.signal(Signal::Terminate);
+            }
+            let deadline = std::time::Instant::now() + STOP_LIMIT;
+            while services.iter().any(|service| service.is_running()) && std::time::Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        for service in services {
+            let _ = service.kill();
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.stop();
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// Waits for the line in which an orchestrator says where it listens.
+async fn listening(service: &Service) -> Result<String> {
+    eventually(&format!("{} listens", service.name()), SOON, async || {
+        let output = service.output()?;
+        let line = output.lines().find_map(|line| line.strip_prefix("listening on "));
+        ensure!(line.is_some() || service.is_running(), "{} ended", service.name());
+        Ok(line.map(str::to_owned))
+    })
+    .await
+}
+
+async fn ready(orchestrator: &Orchestrator) -> Result<()> {
+    let name = orchestrator.service.name();
+    eventually(&format!("{name} is ready"), SOON, async || {
+        let answer = orchestrator.api.get("/readyz").await;
+        ensure!(orchestrator.service.is_running(), "{name} ended");
+        Ok(answer.ok().filter(|answer| answer.status == 200).map(drop))
+    })
+    .await
+}
+
+/// The definitions that only scenarios use.
+pub fn definitions_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("definitions")
+}
+
+/// The schemas that only scenarios use.
+pub fn schemas_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas")
+}
+
+fn catalog() -> Result<Catalog> {
+    let sources = Catalog::read_dir(&schemas_folder())?;
+    Catalog::shipped().with_sources(sources).map_err(|errors| anyhow::anyhow!("{errors:?}"))
+}
+
+fn definitions(catalog: &Catalog) -> Result<Vec<Definition>> {
+    let sources = orchestrator::definitions::sources(Some(&definitions_folder()))?;
+    sources
+        .iter()
+        .map(|(origin, source)| Ok(orchestrator::definitions::parse(origin, source, catalog)?))
+        .collect()
+}
+
+/// A folder for the logs of one stack, below the build's folder. Those of processes that are gone are removed.
+fn folder() -> Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let program = services_program()?;
+    let all = program.parent().context("the build's folder")?.join("scenario-logs");
+    for old in fs::read_dir(&all).into_iter().flatten().flatten() {
+        let owner = old.file_name().to_string_lossy().parse::<u32>().ok();
+        if owner.is_some_and(|pid| pid != std::process::id() && !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = fs::remove_dir_all(old.path());
+        }
+    }
+    let folder = all.join(std::process::id().to_string()).join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

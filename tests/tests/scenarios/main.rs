@@ -1,0 +1,5 @@
+//! End to end: HTTP, Kafka's protocol and Postgres, with the services as processes of their own. README.md in the
+//! crate's folder says what is where.
+#![cfg(test)]
+
+mod outcomes;
