@@ -97,6 +97,8 @@ mod records;
 mod retry;
 mod runtime;
 pub mod service;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use calls::{CallError, CallLimits, call_each};
 pub use command::{Command, Message};
