@@ -76,13 +76,13 @@ pub enum Fault {
     TimedOut,
     /// "Record too large".
     TooLarge,
-    /// "Sequence number out of order": fatal for an idempotent producer's messages.
+    /// "Sequence number out of order": fatal for the producer if it is about its oldest record.
     OutOfOrderSequence,
     /// "Producer id unknown".
     UnknownProducerId,
     /// "Coordinator not available".
     NoCoordinator,
-    /// "The producer was fenced": fatal for a producer.
+    /// "Old producer epoch": the fate of the records is unknown, the producer goes on.
     Fenced,
 }
 

@@ -15,6 +15,8 @@ use crate::settings::{KafkaError, KafkaSettings, QUESTION_TIMEOUT};
 
 /// How long reading a whole topic may take without any progress.
 const STALLED: Duration = Duration::from_secs(15);
+/// The wait before a question is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// The longest wait for one record.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
@@ -124,10 +126,23 @@ fn watermarks_of(
     partitions
         .into_iter()
         .map(|partition| {
-            let (low, high) = reader.fetch_watermarks(topic, partition, QUESTION_TIMEOUT).map_err(failed)?;
+            let (low, high) =
+                patiently(|limit| reader.fetch_watermarks(topic, partition, limit)).map_err(failed)?;
             Ok(Watermarks { partition, low, high })
         })
         .collect()
+}
+
+/// Asks again until there is an answer: a topic made a moment ago has a leader that does not know it yet.
+fn patiently<T>(ask: impl Fn(Duration) -> Result<T, ClientError>) -> Result<T, ClientError> {
+    let deadline = Instant::now() + QUESTION_TIMEOUT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match ask(left.max(ASK_AGAIN)) {
+            Err(_) if left > ASK_AGAIN => std::thread::sleep(ASK_AGAIN),
+            answer => return answer,
+        }
+    }
 }
 
 fn unreachable(settings: &KafkaSettings, question: String, source: Option<ClientError>) -> KafkaError {

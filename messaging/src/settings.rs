@@ -1,6 +1,7 @@
 //! How this process talks to Kafka: addresses, the file of librdkafka properties, and every setting we rely on.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,7 +65,7 @@ const FIXED: [(&str, &str); 9] = [
 const OURS: [&str; 4] = ["bootstrap.servers", "group.id", "linger.ms", "log.queue"];
 
 /// Where Kafka is and how to talk to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
     /// `host:port`, several with commas.
     pub bootstrap_servers: String,
@@ -73,6 +74,17 @@ pub struct KafkaSettings {
     /// `Some` means that this is the embedded broker, and names the one start of it (`BROKER_INCARNATION`): its
     /// records are gone after a restart, so an offset is worth nothing without it.
     pub incarnation: Option<String>,
+}
+
+/// Without the values of the properties: some of them are secrets.
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSettings")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("properties", &self.properties.keys())
+            .field("incarnation", &self.incarnation)
+            .finish()
+    }
 }
 
 impl KafkaSettings {

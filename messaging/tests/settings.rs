@@ -58,3 +58,11 @@ fn librdkafkas_own_complaint_comes_with_the_error() {
     let error = settings.check().unwrap_err();
     insta::assert_snapshot!(format!("{error}: {}", error.source().unwrap()), @r#"cannot make a Kafka admin client: Client config error: Invalid value for configuration property "session.timeout.ms" session.timeout.ms soon"#);
 }
+
+#[test]
+fn secrets_are_not_shown() {
+    let mut settings = KafkaSettings::plain("127.0.0.1:9");
+    settings.properties.insert("sasl.password".to_owned(), "hunter2".to_owned());
+    let shown = format!("{settings:?}");
+    assert!(shown.contains("sasl.password") && !shown.contains("hunter2"), "{shown}");
+}
