@@ -4,6 +4,8 @@
 mod draft;
 pub use draft::ShardEffect;
 mod inputs;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! What each kind of input comes to.
 
+use std::time::Duration;
+
 use messaging::{Received, Record};
 use saga_defs::ids::{CommandId, DeadLetterId, Direction, SagaId, Shard};
 use saga_defs::machine::{self, Why};
@@ -12,6 +14,9 @@ use super::super::shards::wake_of;
 use super::draft::{Draft, ShardEffect, current_command};
 use super::{Fact, Held, Input, Reply};
 use crate::store::letters::{LetterChange, LetterRow};
+
+/// A waiting saga that cannot be read is looked at again after this long.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
 
 impl Draft<'_> {
     pub(super) fn take(&mut self, position: usize, input: &Input) {
@@ -150,7 +155,10 @@ impl Draft<'_> {
     fn due(&mut self, shard: Shard, id: SagaId) {
         let now = self.context.now;
         let Some(held) = self.held(id) else {
-            self.batch.rearmed.push((shard, id, None));
+            // Its row or its definition cannot be read, as the log says: it stays among those that wait, for the next
+            // take-over must find it too.
+            let later = super::Wake { at: now.after(UNREADABLE_PAUSE), timeout_at: None, awaits_seq: None };
+            self.batch.rearmed.push((shard, id, Some(later)));
             return;
         };
         let forward = held.saga.current().is_some_and(|at| at.direction == Direction::Forward);

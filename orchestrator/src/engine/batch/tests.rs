@@ -1,0 +1,312 @@
+//! What inputs come to, as lines: what is written, published and answered.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use messaging::headers::{OutcomeKind, ReplyHeaders};
+use messaging::{Headers, Received};
+use saga_defs::Data;
+use saga_defs::definition::Definition;
+use saga_defs::ids::{CommandId, DeadLetterId, Direction, SagaId, Shard, ShardCount};
+use saga_defs::time::Timestamp;
+use schemas::Catalog;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::super::handle::{Act, StartSaga, Verb};
+use super::super::records::RecordMaker;
+use super::super::shards::{Owned, Shards};
+use super::super::{EngineSettings, INBOX};
+use super::{Batch, Context, Held, Input, Reply};
+use crate::definitions::{BOOKING, Definitions};
+use crate::store::letters::LetterChange;
+use crate::store::shards::Claimed;
+
+const START: Timestamp = Timestamp::from_unix_millis(1_800_000_000_000);
+
+/// An engine's memory without its shell: batches are taken as committed.
+struct World {
+    shards: Shards,
+    sagas: HashMap<SagaId, Held>,
+    definitions: Definitions,
+    maker: RecordMaker,
+    count: ShardCount,
+    now: Timestamp,
+    offset: i64,
+}
+
+impl World {
+    fn new() -> Self {
+        let settings = EngineSettings {
+            advertise_url: "http://here".into(),
+            incarnation: "broker".into(),
+            command_partitions: 1,
+            event_partitions: 1,
+            answer_limit: std::time::Duration::from_secs(1),
+        };
+        let mut shards = Shards::default();
+        let claimed = Claimed {
+            shard: Shard(0),
+            epoch: 1,
+            next_seq: 1,
+            published_seq: 0,
+            inbox_offset: 0,
+            open_from: Uuid::nil(),
+            new_broker: false,
+        };
+        shards.insert(Shard(0), Owned::new(&claimed, 1));
+        Self {
+            shards,
+            sagas: HashMap::new(),
+            definitions: Definitions::of([Definition::parse(BOOKING).unwrap()]),
+            maker: RecordMaker::new(Catalog::shipped(), &settings),
+            count: ShardCount::new(1).unwrap(),
+            now: START,
+            offset: 0,
+        }
+    }
+
+    fn decide(&mut self, inputs: &[Input]) -> Batch {
+        let context = Context {
+            shards: &self.shards,
+            shard_count: self.count,
+            sagas: &self.sagas,
+            letters: &HashMap::new(),
+            definitions: &self.definitions,
+            records: &self.maker,
+            incarnation: "broker",
+            now: self.now,
+        };
+        let batch = Batch::decide(context, inputs.iter().enumerate());
+        for advance in &batch.writes.shards {
+            let owned = self.shards.get_mut(advance.shard).unwrap();
+            (owned.next_seq, owned.inbox_offset) = (advance.next_seq, advance.inbox_offset);
+        }
+        for (id, moved) in &batch.moved {
+            self.shards.set_wake(moved.shard, *id, moved.wake);
+            self.sagas.insert(*id, moved.held.clone());
+        }
+        batch
+    }
+
+    fn start(&self, n: u8) -> Input {
+        let input = json!({"userId": Uuid::nil(), "resourceId": Uuid::nil(), "amountMinor": 5, "currency": "EUR"});
+        let start = StartSaga {
+            definition: self.definitions.newest("booking").unwrap(),
+            input: input.as_object().unwrap().clone(),
+            business_key: None,
+            traceparent: None,
+            key: None,
+        };
+        Input::Start(id(n), Box::new(start))
+    }
+
+    fn record(&mut self, headers: Headers, value: Option<Vec<u8>>) -> Input {
+        let record = Received {
+            topic: INBOX.into(),
+            partition: 0,
+            offset: self.offset,
+            timestamp_ms: Some(START.unix_millis()),
+            key: None,
+            value,
+            headers,
+        };
+        self.offset += 1;
+        Input::Record(Shard(0), record)
+    }
+
+    fn reply(&mut self, n: u8, step: &str, message_type: &str, outcome: OutcomeKind, fields: Data) -> Input {
+        let headers = ReplyHeaders {
+            saga_id: id(n),
+            command_id: CommandId::derive(id(n), step, Direction::Forward),
+            outcome,
+            message_type: message_type.into(),
+            traceparent: None,
+        };
+        let value = self.maker.catalog().encode(message_type, &fields).unwrap();
+        self.record(headers.write(), Some(value))
+    }
+
+    fn reserved(&mut self, n: u8) -> Input {
+        let fields = json!({"bookingId": id(n).to_string(), "reservedAt": 1}).as_object().unwrap().clone();
+        self.reply(n, "reserve-booking", "booking.BookingReserved", OutcomeKind::Succeeded, fields)
+    }
+}
+
+fn id(n: u8) -> SagaId {
+    SagaId::new(START, [n; 10])
+}
+
+/// A batch in words.
+fn told(batch: &Batch) -> String {
+    let mut lines = String::new();
+    for row in &batch.writes.journal {
+        let event: serde_json::Value = serde_json::from_str(&row.event).unwrap();
+        let kind = event["type"].as_str().unwrap();
+        writeln!(lines, "journal {} {kind}: {}", row.seq, row.status).unwrap();
+    }
+    for (what, sagas) in [("insert", &batch.writes.inserts), ("update", &batch.writes.updates)] {
+        for saga in sagas {
+            writeln!(lines, "{what} saga at {} revision {}", saga.step, saga.revision.0).unwrap();
+        }
+    }
+    for letter in &batch.writes.letters {
+        let LetterChange::Keep(row) = letter else { panic!("{letter:?}") };
+        writeln!(lines, "letter {}: {}", row.reason, row.message).unwrap();
+    }
+    for outgoing in &batch.outgoing {
+        let seq = outgoing.origin.map_or("-".to_owned(), |(_, seq)| seq.to_string());
+        let record = &outgoing.record;
+        let message = record.headers.text("message-type").unwrap_or("-");
+        writeln!(lines, "publish {seq} to {}: {message}", record.topic).unwrap();
+    }
+    for (_, reply) in &batch.replies {
+        let told = match reply {
+            Reply::Started(result) => result.as_ref().map(|saga| saga.revision.0).map_err(ToString::to_string),
+            Reply::Acted(result) => result.as_ref().map(|saga| saga.revision.0).map_err(|e| format!("{e:?}")),
+            Reply::Letter(result) => result.as_ref().map(|()| 0).map_err(ToString::to_string),
+        };
+        writeln!(lines, "answer {told:?}").unwrap();
+    }
+    for advance in &batch.writes.shards {
+        let (seq, offset) = (advance.next_seq, advance.inbox_offset);
+        writeln!(lines, "shard {}: next {seq}, offset {offset}", advance.shard).unwrap();
+    }
+    for fact in &batch.facts {
+        if let super::Fact::Ignored(why) = fact {
+            writeln!(lines, "ignored: {why}").unwrap();
+        }
+    }
+    lines
+}
+
+#[test]
+fn a_start_is_journalled_published_and_answered() {
+    let mut world = World::new();
+    let start = world.start(1);
+    insta::assert_snapshot!(told(&world.decide(&[start])), @"
+    journal 1 started: running
+    insert saga at reserve-booking revision 1
+    publish 1 to saga.events: saga.SagaStarted
+    publish 1 to booking.commands: booking.ReserveBooking
+    answer Ok(1)
+    shard 0: next 2, offset 0
+    ");
+}
+
+#[test]
+fn several_events_of_one_saga_in_one_batch_are_one_row_and_all_their_lines() {
+    let mut world = World::new();
+    let inputs = [world.start(1), world.reserved(1), world.reserved(1)];
+    insta::assert_snapshot!(told(&world.decide(&inputs)), @"
+    journal 1 started: running
+    journal 2 replied: running
+    insert saga at charge-payment revision 2
+    publish 1 to saga.events: saga.SagaStarted
+    publish 1 to booking.commands: booking.ReserveBooking
+    publish 2 to payment.commands: payment.ChargePayment
+    answer Ok(1)
+    shard 0: next 3, offset 2
+    ignored: late
+    ");
+}
+
+#[test]
+fn a_record_nobody_can_use_is_a_letter_and_its_neighbour_goes_on() {
+    let mut world = World::new();
+    let start = world.start(1);
+    world.decide(&[start]);
+    let garbage = world.record(Headers::new(), Some(b"garbage".to_vec()));
+    let unknown = world.reserved(9);
+    let fine = world.reserved(1);
+    insta::assert_snapshot!(told(&world.decide(&[garbage, unknown, fine])), @r"
+    journal 2 export_letter: none
+    journal 3 export_letter: none
+    journal 4 replied: running
+    update saga at charge-payment revision 2
+    letter undecodable: header saga-id is missing; allowed: a UUID with hyphens
+    letter unknown_saga: there is no saga 01a3185c-5000-7909-8909-090909090909
+    publish 2 to saga.dead-letters: -
+    publish 3 to saga.dead-letters: booking.BookingReserved
+    publish 4 to payment.commands: payment.ChargePayment
+    shard 0: next 5, offset 3
+    ");
+}
+
+#[test]
+fn a_record_read_before_is_not_read_again() {
+    let mut world = World::new();
+    let (start, reply) = (world.start(1), world.reserved(1));
+    world.decide(&[start, reply]);
+    world.offset = 0;
+    let again = world.reserved(1);
+    insta::assert_snapshot!(told(&world.decide(&[again])), @"ignored: read_before");
+}
+
+#[test]
+fn a_command_that_cannot_be_built_ends_the_step_in_the_same_batch() {
+    let mut world = World::new();
+    let mut start = world.start(1);
+    if let Input::Start(_, start) = &mut start {
+        start.input.remove("userId");
+    }
+    insta::assert_snapshot!(told(&world.decide(&[start])), @r"
+    journal 1 started: running
+    journal 2 unsendable: compensated
+    insert saga at  revision 2
+    publish 1 to saga.events: saga.SagaStarted
+    publish 2 to saga.events: saga.SagaEnded
+    answer Ok(2)
+    shard 0: next 3, offset 0
+    ");
+}
+
+#[test]
+fn a_verb_on_a_saga_of_another_process_is_not_for_us() {
+    let mut world = World::new();
+    world.count = ShardCount::new(64).unwrap();
+    let foreign = (0..).map(id).find(|id| id.shard(world.count) != Shard(0)).unwrap();
+    let act = |saga| {
+        let (reason, actor): (Arc<str>, Arc<str>) = ("r".into(), "a".into());
+        Input::Act(Box::new(Act { saga, verb: Verb::Cancel, reason, actor, key: None }))
+    };
+    insta::assert_snapshot!(told(&world.decide(&[act(foreign)])), @"answer Err(\"NotHere { owner: None }\")");
+}
+
+#[test]
+fn a_timeout_runs_from_the_confirmed_publication() {
+    let mut world = World::new();
+    let start = world.start(1);
+    world.decide(&[start]);
+    world.now = START.after(std::time::Duration::from_secs(60));
+    let due = |world: &World| world.shards.due(world.now, 10).len();
+    assert_eq!(due(&world), 0, "a minute without a confirmation burns no attempt");
+    let confirmed_at = world.now;
+    world.shards.confirmed(Shard(0), id(1), 1, confirmed_at.after(std::time::Duration::from_secs(5)));
+    world.now = confirmed_at.after(std::time::Duration::from_millis(4_999));
+    assert_eq!(due(&world), 0);
+    world.now = confirmed_at.after(std::time::Duration::from_secs(5));
+    assert_eq!(due(&world), 1);
+    insta::assert_snapshot!(told(&world.decide(&[Input::Due(Shard(0), id(1))])), @r"
+    journal 2 timed_out: running
+    update saga at reserve-booking revision 2
+    shard 0: next 3, offset 0
+    ");
+}
+
+#[test]
+fn the_letter_of_a_record_is_the_same_when_it_is_read_again() {
+    let mut world = World::new();
+    let mut ids: Vec<DeadLetterId> = Vec::new();
+    for _ in 0..2 {
+        world.offset = 7;
+        let garbage = world.record(Headers::new(), None);
+        let mut fresh = World::new();
+        let batch = fresh.decide(&[garbage]);
+        if let LetterChange::Keep(row) = &batch.writes.letters[0] {
+            ids.push(row.id);
+        }
+    }
+    assert_eq!(ids[0], ids[1]);
+}
