@@ -11,4 +11,5 @@ pub mod process;
 pub mod scenario;
 pub mod stack;
 pub mod story;
+pub mod travel;
 pub mod wait;

@@ -11,6 +11,7 @@ use messaging::{KafkaSettings, Received, Record};
 use saga_defs::definition::Definition;
 use saga_defs::ids::DefinitionRef;
 use schemas::Catalog;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,6 +19,7 @@ use crate::api::Api;
 use crate::database::Database;
 use crate::kafka::{self, COMMAND_PARTITIONS, Kafka, SHARDS, TOPIC_PARTITIONS};
 use crate::process::{Environment, Program, Service, Signal, services_program};
+use crate::travel::{Agency, Skill};
 use crate::wait::{SOON, eventually};
 
 /// How long a service may take to stop in good order.
@@ -66,6 +68,7 @@ pub struct Stack {
     orchestrators: Mutex<Vec<Arc<Orchestrator>>>,
     workers: Mutex<Vec<(Program, Arc<Service>)>>,
     started: AtomicU32,
+    agency: OnceCell<Agency>,
     // Last: it outlives the processes that talk to it.
     kafka: Mutex<Arc<Kafka>>,
 }
@@ -92,6 +95,7 @@ impl Stack {
             orchestrators: Mutex::default(),
             workers: Mutex::default(),
             started: AtomicU32::new(0),
+            agency: OnceCell::new(),
             kafka: Mutex::new(Arc::new(kafka)),
         };
         if let Err(error) = stack.start_services().await {
@@ -239,6 +243,22 @@ impl Stack {
         kafka::publish(&self.kafka_settings(), records).await.map(drop)
     }
 
+    /// The travel agency of this stack, which starts when it is first asked for.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn agency(&self) -> Result<&Agency> {
+        self.agency.get_or_try_init(|| self.open_agency(Skill::All, None)).await
+    }
+
+    /// Opens a travel agency; one at a time, since two would share one stream of commands.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn open_agency(&self, skill: Skill, database: Option<Database>) -> Result<Agency> {
+        Agency::start(self.kafka_settings(), self.catalog.clone(), skill, database).await
+    }
+
     /// All schemas: the shipped ones and those of the scenarios.
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
@@ -286,6 +306,7 @@ impl Stack {
             ("DATABASE_URL", database.url().to_owned()),
             ("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers),
             ("LOG_FORMAT", "text".to_owned()),
+            ("NO_COLOR", "1".to_owned()),
             ("TOPIC_PARTITIONS", TOPIC_PARTITIONS.to_string()),
             ("TOPIC_REPLICATION", "1".to_owned()),
         ];
@@ -326,10 +347,7 @@ impl Stack {
                 let _ = service.signal(Signal::Continue);
                 let _ = service.signal(Signal::Terminate);
             }
-            let deadline = std::time::Instant::now() + STOP_LIMIT;
-            while services.iter().any(|service| service.is_running()) && std::time::Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            wait_blocking(|| services.iter().all(|service| !service.is_running()));
         }
         for service in services {
             let _ = service.kill();
@@ -343,6 +361,14 @@ impl Drop for Stack {
         if !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.folder);
         }
+    }
+}
+
+/// Waits in a `drop`, where nothing can be awaited, for at most [`STOP_LIMIT`].
+pub(crate) fn wait_blocking(done: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + STOP_LIMIT;
+    while !done() && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -2,4 +2,5 @@
 //! crate's folder says what is where.
 #![cfg(test)]
 
+mod operators;
 mod outcomes;
