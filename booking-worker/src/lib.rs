@@ -86,7 +86,7 @@ pub async fn serve(settings: WorkerSettings, stop: CancellationToken) -> Result<
 
 async fn ready_database(url: &SecretString, stop: &CancellationToken) -> Result<DatabaseConnection, Stopped> {
     let database = open(url, PROGRAM, stop).await?;
-    let pending = async || apply::pending::<Migrator>(&database).await;
+    let pending = || apply::pending::<Migrator>(&database);
     wait_until_migrated("booking-worker migrate", pending, stop).await?;
     Ok(database)
 }

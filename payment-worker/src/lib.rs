@@ -97,7 +97,7 @@ pub async fn serve_with(
 
 async fn ready_database(url: &SecretString, stop: &CancellationToken) -> Result<DatabaseConnection, Stopped> {
     let database = open(url, PROGRAM, stop).await?;
-    let pending = async || apply::pending::<Migrator>(&database).await;
+    let pending = || apply::pending::<Migrator>(&database);
     wait_until_migrated("payment-worker migrate", pending, stop).await?;
     Ok(database)
 }

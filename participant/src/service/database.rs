@@ -35,11 +35,14 @@ pub async fn open(
 ///
 /// # Errors
 /// Stopped.
-pub async fn wait_until_migrated(
+pub async fn wait_until_migrated<F>(
     how: &str,
-    pending: impl AsyncFn() -> Result<Vec<String>, DbErr>,
+    pending: impl Fn() -> F,
     stop: &CancellationToken,
-) -> Result<(), Stopped> {
+) -> Result<(), Stopped>
+where
+    F: Future<Output = Result<Vec<String>, DbErr>>,
+{
     let mut waits = Waits::new(FIRST_WAIT, LONGEST_WAIT);
     loop {
         match pending().await {
