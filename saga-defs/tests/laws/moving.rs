@@ -42,7 +42,7 @@ fn wild_records() -> impl Strategy<Value = Vec<StepRecord>> {
 #[test]
 fn no_event_in_any_state_panics() {
     let values = (courses(), wild_states(), wild_records(), prop::collection::vec(events(), 8));
-    for_all(150, &values, |(course, state, steps, events)| {
+    for_all(100, &values, |(course, state, steps, events)| {
         let mut saga = Saga { state, steps, ..course.saga().clone() };
         saga.revision = Revision(u32::MAX);
         for event in events {
@@ -203,7 +203,7 @@ fn every_move_is_one_revision() {
 
 #[test]
 fn nothing_moves_a_saga_that_has_ended() {
-    for_all(300, &(courses(), prop::collection::vec(events(), 10)), |(course, more)| {
+    for_all(150, &(courses(), prop::collection::vec(events(), 10)), |(course, more)| {
         let saga = course.saga();
         if saga.status().is_final() {
             let before = course.steps.iter().map(|step| step.event.clone());

@@ -283,7 +283,7 @@ fn check_effects(world: &World) -> Result<(), TestCaseError> {
 /// way has arrived.
 #[test]
 fn what_the_saga_says_is_what_happened() {
-    for_all(600, &(definitions(), acts()), |(definition, acts)| {
+    for_all(400, &(definitions(), acts()), |(definition, acts)| {
         let mut world = World::new(definition);
         for act in &acts {
             world.act(act);
@@ -296,7 +296,7 @@ fn what_the_saga_says_is_what_happened() {
 /// At no time is a step done twice or undone without having been done.
 #[test]
 fn no_effect_happens_twice() {
-    for_all(300, &(definitions(), acts()), |(definition, acts)| {
+    for_all(150, &(definitions(), acts()), |(definition, acts)| {
         let mut world = World::new(definition);
         for act in &acts {
             world.act(act);
@@ -311,7 +311,7 @@ fn no_effect_happens_twice() {
 #[test]
 fn a_fair_network_brings_every_saga_to_an_end() {
     let answers = prop::collection::vec((0_u8..4, any::<bool>()), 200);
-    for_all(300, &(definitions(), answers), |(definition, answers)| {
+    for_all(150, &(definitions(), answers), |(definition, answers)| {
         let tries = definition.steps.iter().map(|step| match step.kind {
             StepKind::Compensatable { .. } => step.retry.max_attempts + step.compensation_retry.max_attempts,
             StepKind::Pivot | StepKind::Retriable => step.retry.max_attempts,
