@@ -21,8 +21,7 @@ const MAX_REASONS: usize = 32;
 const SECONDS: [f64; 18] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
 ];
-const BATCH_SIZES: [f64; 12] =
-    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
+const BATCH_SIZES: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
 
 /// The instruments could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +83,10 @@ impl Metrics {
         };
         Self {
             started: counter("saga.started", "Sagas accepted."),
-            ended: seconds("saga.duration", "From start to end, by outcome; its count is the number of ends."),
+            ended: seconds(
+                "saga.duration",
+                "From start to end, by outcome; its count is the number of ends.",
+            ),
             stuck: counter("saga.stuck", "Times that a saga came to wait for an operator."),
             steps: seconds("saga.step.duration", "From a command's first attempt to its outcome."),
             retries: counter("saga.retries", "Attempts of a command after its first."),
@@ -94,7 +96,10 @@ impl Metrics {
                 .with_boundaries(BATCH_SIZES.to_vec())
                 .build(),
             commit: seconds("saga.commit.duration", "Time of one commit."),
-            ignored: counter("saga.ignored", "Events that did nothing: duplicates, late and foreign replies."),
+            ignored: counter(
+                "saga.ignored",
+                "Events that did nothing: duplicates, late and foreign replies.",
+            ),
             dead_letters: counter("saga.dead_letters", "Dead letters kept."),
             in_flight: meter
                 .u64_gauge("saga.publish.in_flight")
@@ -108,7 +113,10 @@ impl Metrics {
                 .i64_gauge("saga.inbox.lag")
                 .with_description("Records of saga.inbox not read yet, by shard.")
                 .build(),
-            requests: seconds("http.server.request.duration", "Time of one HTTP request, by route and status."),
+            requests: seconds(
+                "http.server.request.duration",
+                "Time of one HTTP request, by route and status.",
+            ),
             registry,
             provider,
             reasons: Mutex::new(BTreeSet::new()),
@@ -133,7 +141,8 @@ impl Metrics {
 
     /// A step came to an outcome, `took` after its first attempt.
     pub fn step_finished(&self, definition: &str, step: &str, outcome: &'static str, took: Duration) {
-        let labels = [label("definition", definition), label("step", step), KeyValue::new("outcome", outcome)];
+        let labels =
+            [label("definition", definition), label("step", step), KeyValue::new("outcome", outcome)];
         self.steps.record(took.as_secs_f64(), &labels);
     }
 
@@ -262,7 +271,8 @@ mod tests {
             metrics.dead_letter(&format!("reason{n}"));
             metrics.dead_letter(&format!("not plain \n {n}"));
         }
-        let series = metrics.render().lines().filter(|line| line.starts_with("saga_dead_letters_total{")).count();
+        let series =
+            metrics.render().lines().filter(|line| line.starts_with("saga_dead_letters_total{")).count();
         assert_eq!(series, MAX_REASONS + 1);
         Ok(())
     }

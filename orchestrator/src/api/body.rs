@@ -87,14 +87,16 @@ fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = kind.split(';').next().unwrap_or("").trim();
     if !essence.eq_ignore_ascii_case("application/json") {
-        let found = if kind.is_empty() { "none".to_owned() } else { format!("`{}`", strict_json::shown(kind)) };
+        let found =
+            if kind.is_empty() { "none".to_owned() } else { format!("`{}`", strict_json::shown(kind)) };
         let text = format!("the content type must be application/json; found {found}");
         return Err(Problem::new(Kind::MediaType, text));
     }
     match headers.get(header::CONTENT_ENCODING) {
-        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            Err(Problem::new(Kind::MediaType, "the body must not be compressed: no content encoding is supported"))
-        }
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(Problem::new(
+            Kind::MediaType,
+            "the body must not be compressed: no content encoding is supported",
+        )),
         Some(_) | None => Ok(()),
     }
 }

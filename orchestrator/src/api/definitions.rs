@@ -68,7 +68,6 @@ pub(crate) struct DefinitionView {
     get, path = "/api/definitions", tag = "Definitions", operation_id = "listDefinitions",
     responses((status = 200, description = "All of them.", body = DefinitionList), Problems),
 )]
-#[expect(clippy::unused_async, reason = "handlers are async")]
 pub(crate) async fn list_definitions(app: Arc<App>, asked: Asked) -> Answer {
     asked.no_query()?;
     let items = app.api.definitions.all().iter().map(|definition| DefinitionItem::of(definition)).collect();

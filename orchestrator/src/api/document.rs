@@ -36,7 +36,10 @@ const BODY: [(&str, &str); 4] = [
     ("408", "The body did not arrive in time."),
     ("413", "The body is over 1 MiB."),
     ("415", "The body is not application/json."),
-    ("422", "Read, but wrong: `errors` names each field. Or the Idempotency-Key was used for another request."),
+    (
+        "422",
+        "Read, but wrong: `errors` names each field. Or the Idempotency-Key was used for another request.",
+    ),
 ];
 const VERB: (&str, &str) = ("409", "Not possible in this state; `allowedIn` says in which it is.");
 
@@ -87,7 +90,8 @@ pub(crate) fn document(paths: &Paths) -> Bytes {
         ))
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
         .build();
-    let document = OpenApiBuilder::new().info(info).paths(paths.clone()).components(Some(schemas().build())).build();
+    let document =
+        OpenApiBuilder::new().info(info).paths(paths.clone()).components(Some(schemas().build())).build();
     document.to_json().map(Bytes::from).unwrap_or_default()
 }
 
@@ -98,10 +102,22 @@ fn schemas() -> ComponentsBuilder {
     }
     add!(ProblemView<'static>, FieldError);
     add!(wire::BookingView, wire::BookingStatusView, bookings::StartBooking);
-    add!(wire::SagaView, wire::StatusView, wire::StepView, wire::StepStatusView, wire::ReasonView, wire::ErrorView);
+    add!(
+        wire::SagaView,
+        wire::StatusView,
+        wire::StepView,
+        wire::StepStatusView,
+        wire::ReasonView,
+        wire::ErrorView
+    );
     add!(sagas::StartSagaRequest, sagas::SagaPage, sagas::HistoryPage, sagas::HistoryItem);
     add!(verbs::VerbRequest, verbs::RedriveRequest);
-    add!(dead_letters::LetterItem, dead_letters::LetterPage, dead_letters::LetterView, dead_letters::HeaderView);
+    add!(
+        dead_letters::LetterItem,
+        dead_letters::LetterPage,
+        dead_letters::LetterView,
+        dead_letters::HeaderView
+    );
     add!(dead_letters::DecodedView, dead_letters::RedriveLetterRequest);
     add!(definitions::DefinitionItem, definitions::DefinitionList, definitions::DefinitionView);
     add!(definitions::DefinitionStep, ops::Health, ops::Check);
@@ -114,6 +130,7 @@ pub(crate) fn not_modified(headers: &HeaderMap, etag: &http::HeaderValue) -> boo
         let tag = tag.trim();
         tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes()
     };
-    let mut tags = headers.get_all(http::header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags =
+        headers.get_all(http::header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     tags.any(|list| list.split(',').any(same))
 }

@@ -66,7 +66,10 @@ impl Fields {
         match value {
             Value::String(text) if text.trim().is_empty() => self.wrong(name, "must not be empty"),
             Value::String(text) if text.chars().count() > limit => {
-                self.wrong(name, format!("must have at most {limit} characters; it has {}", text.chars().count()));
+                self.wrong(
+                    name,
+                    format!("must have at most {limit} characters; it has {}", text.chars().count()),
+                );
             }
             Value::String(text) => return Some(text),
             other => self.wrong(name, format!("must be a text; found {}", found(&other))),

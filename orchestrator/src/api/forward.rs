@@ -57,7 +57,11 @@ impl Forwarder {
             }
         }
         let unreachable = |error: reqwest::Error| {
-            tracing::warn!(owner, error = chain(&error), "a request could not be passed on to the saga's owner");
+            tracing::warn!(
+                owner,
+                error = chain(&error),
+                "a request could not be passed on to the saga's owner"
+            );
             let text = "the process that owns this saga did not answer; whether the request was carried out is not \
                         known: ask again with the same Idempotency-Key";
             Problem::new(Kind::Elsewhere, text).retry_after(RETRY_AFTER)

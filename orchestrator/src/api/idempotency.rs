@@ -25,7 +25,10 @@ pub(crate) fn request_key(
     }
     // A map is in order of name, so this is the same for the same fields.
     request.update(serde_json::to_vec(body).unwrap_or_default());
-    Ok(Some(RequestKey { key_hash: Sha256::digest(key.as_bytes()).into(), request_hash: request.finalize().into() }))
+    Ok(Some(RequestKey {
+        key_hash: Sha256::digest(key.as_bytes()).into(),
+        request_hash: request.finalize().into(),
+    }))
 }
 
 /// What the key did before, if it acted.

@@ -66,8 +66,11 @@ pub(crate) fn asked() -> impl Filter<Extract = (Asked,), Error = Rejection> + Cl
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     warp::ext::get::<Params>().and(warp::header::headers_cloned()).and(warp::path::full()).and(query).map(
         |Params(params), headers, path: warp::path::FullPath, query: String| {
-            let target =
-                if query.is_empty() { path.as_str().to_owned() } else { format!("{}?{query}", path.as_str()) };
+            let target = if query.is_empty() {
+                path.as_str().to_owned()
+            } else {
+                format!("{}?{query}", path.as_str())
+            };
             Asked { params, headers, target }
         },
     )
@@ -125,7 +128,6 @@ impl Routes {
 }
 
 /// A filter's rejection as an answer: each of ours carries a [`Problem`].
-#[expect(clippy::unused_async, reason = "warp asks for a future")]
 async fn answer(rejection: Rejection) -> Result<Response, Infallible> {
     let problem = rejection.find::<Problem>().cloned().unwrap_or_else(|| {
         tracing::error!(?rejection, "a filter rejected a request without saying why");
@@ -146,6 +148,9 @@ fn plain(method: &HttpMethod) -> Method {
         HttpMethod::Trace => Method::TRACE,
     }
 }
+
+/// A route's template, the values of its `{names}`, and what runs it.
+type Found = (Arc<str>, Vec<String>, Run);
 
 /// Finds the route of each request and runs it. Cheap to clone.
 #[derive(Clone)]
@@ -174,7 +179,7 @@ impl Router {
         response
     }
 
-    fn find(&self, request: &HttpRequest) -> Result<(Arc<str>, Vec<String>, Run), (Arc<str>, Problem)> {
+    fn find(&self, request: &HttpRequest) -> Result<Found, (Arc<str>, Problem)> {
         let path = request.uri().path();
         let unknown = |problem| (self.unknown.clone(), problem);
         let found = self.paths.iter().find_map(|known| Some((known, matched(&known.template, path)?)));
@@ -184,16 +189,15 @@ impl Router {
         };
         let route = known.template.clone();
         let params = params.into_iter().map(decode).collect::<Result<Vec<_>, _>>();
-        let params = params.map_err(|why| {
-            (route.clone(), Problem::new(Kind::Malformed, format!("the path {why}")))
-        })?;
+        let params = params
+            .map_err(|why| (route.clone(), Problem::new(Kind::Malformed, format!("the path {why}"))))?;
         let asked = request.method();
         let wanted = if asked == Method::HEAD { &Method::GET } else { asked };
         match known.methods.iter().find(|(method, _)| method == wanted || method == asked) {
             Some((_, run)) => Ok((route, params, run.clone())),
             None => {
                 let allowed = allowed(known);
-                let text = format!("{asked} is not possible here; {allowed} is");
+                let text = format!("{asked} is not possible here, only {allowed}");
                 Err((route, Problem::new(Kind::MethodNotAllowed, text).allow(allowed)))
             }
         }
@@ -231,7 +235,9 @@ fn drain(request: HttpRequest) {
 }
 
 /// A body's data as a stream.
-fn frames(body: Incoming) -> impl futures::Stream<Item = Result<bytes::Bytes, hyper::Error>> + Send + 'static {
+fn frames(
+    body: Incoming,
+) -> impl futures::Stream<Item = Result<bytes::Bytes, hyper::Error>> + Send + 'static {
     futures::stream::unfold(body, |mut body| async move {
         let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await?;
         Some((frame.map(|frame| frame.into_data().unwrap_or_default()), body))
@@ -266,7 +272,9 @@ mod tests {
         let template = "/api/sagas/{sagaId}/history";
         assert_eq!(matched(template, "/api/sagas/7/history"), Some(vec!["7"]));
         assert_eq!(matched("/livez", "/livez"), Some(vec![]));
-        for other in ["/api/sagas//history", "/api/sagas/7", "/api/sagas/7/history/", "/api/sagas/7/x", "", "*"] {
+        for other in
+            ["/api/sagas//history", "/api/sagas/7", "/api/sagas/7/history/", "/api/sagas/7/x", "", "*"]
+        {
             assert_eq!(matched(template, other), None, "{other}");
         }
     }

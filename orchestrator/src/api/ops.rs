@@ -45,7 +45,6 @@ pub(crate) struct Check {
     get, path = "/livez", tag = "Operations", operation_id = "livez",
     responses((status = 200, description = "It does.", body = Health), Problems),
 )]
-#[expect(clippy::unused_async, reason = "handlers are async")]
 pub(crate) async fn livez(app: Arc<App>, asked: Asked) -> Answer {
     let mut query = asked.query()?;
     let verbose = query.flag("verbose");
@@ -111,8 +110,11 @@ fn consumer(health: &EngineHealth) -> Check {
 }
 
 fn verdict(status: &'static str, checks: Vec<Check>, verbose: bool) -> Answer {
-    let wrong: Vec<FieldError> =
-        checks.iter().filter(|check| !check.ok).map(|check| FieldError::new(check.name, &*check.detail)).collect();
+    let wrong: Vec<FieldError> = checks
+        .iter()
+        .filter(|check| !check.ok)
+        .map(|check| FieldError::new(check.name, &*check.detail))
+        .collect();
     if !wrong.is_empty() {
         return Err(Problem::fields(Kind::NotReady, wrong).retry_after(RETRY_AFTER));
     }
@@ -124,7 +126,6 @@ fn verdict(status: &'static str, checks: Vec<Check>, verbose: bool) -> Answer {
     get, path = "/metrics", tag = "Operations", operation_id = "metrics",
     responses((status = 200, description = "Prometheus text.", body = String, content_type = "text/plain"), Problems),
 )]
-#[expect(clippy::unused_async, reason = "handlers are async")]
 pub(crate) async fn metrics(app: Arc<App>, _asked: Asked) -> Answer {
     let text = app.api.metrics.render();
     Ok(with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into()))
@@ -135,7 +136,6 @@ pub(crate) async fn metrics(app: Arc<App>, _asked: Asked) -> Answer {
     get, path = "/openapi.json", tag = "Operations", operation_id = "openapi",
     responses((status = 200, description = "OpenAPI 3.1.", body = Object), Problems),
 )]
-#[expect(clippy::unused_async, reason = "handlers are async")]
 pub(crate) async fn openapi(app: Arc<App>, _asked: Asked) -> Answer {
     Ok(with_body(StatusCode::OK, "application/json", app.document.get().cloned().unwrap_or_default()))
 }

@@ -15,6 +15,10 @@ use crate::store::StoreError;
 /// The media type of every error.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
+/// Wrong fields that are listed one by one.
+const MAX_ERRORS: usize = 100;
+/// Wrong fields that the detail tells.
+const MAX_TOLD: usize = 10;
 /// What clients are told to wait when the database is away.
 const DATABASE_RETRY: Duration = Duration::from_secs(2);
 /// What clients are told to wait when this process is stopping: another one takes over in about that time.
@@ -30,10 +34,6 @@ macro_rules! kinds {
         pub(crate) enum Kind { $($name),* }
 
         impl Kind {
-            /// Every kind, for the document.
-            #[cfg(test)]
-            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
-
             /// The stable `type`.
             pub(crate) const fn uri(self) -> &'static str {
                 match self { $(Self::$name => concat!("urn:saga:problem:", $slug)),* }
@@ -94,11 +94,8 @@ impl FieldError {
 
     /// A schema's complaint about a field below `prefix`.
     pub(crate) fn below(prefix: &str, problem: &FieldProblem) -> Self {
-        let field = if problem.field.is_empty() {
-            prefix.to_owned()
-        } else {
-            format!("{prefix}.{}", problem.field)
-        };
+        let field =
+            if problem.field.is_empty() { prefix.to_owned() } else { format!("{prefix}.{}", problem.field) };
         Self { field, message: problem.message.clone() }
     }
 }
@@ -174,19 +171,17 @@ impl Problem {
         Self::validation(vec![FieldError::new(field, message)])
     }
 
-    /// Of that kind, because of these fields.
-    pub(crate) fn fields(kind: Kind, errors: Vec<FieldError>) -> Self {
-        let detail = errors
-            .iter()
-            .map(|error| {
-                if error.field.is_empty() {
-                    error.message.clone()
-                } else {
-                    format!("{}: {}", error.field, error.message)
-                }
-            })
-            .collect::<Vec<_>>()
-            .join("; ");
+    /// Of that kind, because of these fields. What is repeated of them is bounded: a body may have thousands.
+    pub(crate) fn fields(kind: Kind, mut errors: Vec<FieldError>) -> Self {
+        let sentence = |error: &FieldError| match error.field.as_str() {
+            "" => error.message.clone(),
+            field => format!("{field}: {}", error.message),
+        };
+        let mut detail = errors.iter().take(MAX_TOLD).map(sentence).collect::<Vec<_>>().join("; ");
+        if errors.len() > MAX_TOLD {
+            detail.push_str(&format!("; and {} more", errors.len() - MAX_TOLD));
+        }
+        errors.truncate(MAX_ERRORS);
         let mut problem = Self::new(kind, detail);
         problem.0.errors = errors;
         problem
@@ -231,10 +226,6 @@ impl Problem {
         self.0.close = true;
         self
     }
-
-    pub(crate) fn kind(&self) -> Kind {
-        self.0.kind
-    }
 }
 
 /// What a failed read means for the client. The cause is logged here and nowhere else; it is not sent.
@@ -242,7 +233,10 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Unknown(_) | StoreError::TryAgain { .. } => {
-                tracing::warn!(error = chain(&error), "a request could not be answered: the database is away");
+                tracing::warn!(
+                    error = chain(&error),
+                    "a request could not be answered: the database is away"
+                );
                 Self::new(Kind::Unavailable, "the database cannot be reached at the moment")
                     .retry_after(DATABASE_RETRY)
             }

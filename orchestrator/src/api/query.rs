@@ -18,6 +18,9 @@ pub(crate) const DEFAULT_LIMIT: u64 = 50;
 /// Entries of a page at most.
 pub(crate) const MAX_LIMIT: u64 = 500;
 
+/// Parameters of one query; no resource has nearly as many.
+const MAX_PARAMETERS: usize = 64;
+
 /// The parameters of one request. Taking them out one by one collects what is wrong; [`Query::done`] reports it, and
 /// every parameter that nobody took.
 #[derive(Debug)]
@@ -31,7 +34,12 @@ impl Query {
     /// Decodes a query string.
     pub(crate) fn parse(raw: &str) -> Result<Self, Problem> {
         let mut query = Self { left: Vec::new(), unreadable: Vec::new(), wrong: Vec::new() };
-        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
+        let pairs = || raw.split('&').filter(|pair| !pair.is_empty());
+        if pairs().nth(MAX_PARAMETERS).is_some() {
+            let text = format!("the query has more than {MAX_PARAMETERS} parameters");
+            return Err(Problem::new(Kind::BadQuery, text));
+        }
+        for pair in pairs() {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decode_form(name)?, decode_form(value)?);
             if query.left.iter().any(|(other, _)| *other == name) {

@@ -136,9 +136,11 @@ async fn guarded(answer: impl Future<Output = Response>, limit: Duration) -> Res
     match tokio::time::timeout(limit, caught).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => panicked(&*panic),
-        Err(_) => Problem::new(Kind::Timeout, "no answer in time; whether the request was carried out is not known")
-            .retry_after(Duration::from_secs(1))
-            .into_response(),
+        Err(_) => {
+            Problem::new(Kind::Timeout, "no answer in time; whether the request was carried out is not known")
+                .retry_after(Duration::from_secs(1))
+                .into_response()
+        }
     }
 }
 

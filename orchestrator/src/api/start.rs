@@ -75,13 +75,7 @@ struct Begun {
     wake_at: Option<Timestamp>,
 }
 
-async fn answer(
-    app: &App,
-    face: Face,
-    key: Option<RequestKey>,
-    wait: Option<Wait>,
-    begun: Begun,
-) -> Answer {
+async fn answer(app: &App, face: Face, key: Option<RequestKey>, wait: Option<Wait>, begun: Begun) -> Answer {
     let Some(wait) = wait else { return Ok(created(face, begun.saga.id, &body(app, face, &begun).await?)) };
     let id = begun.saga.id;
     let reached = reached(app, begun, wait).await;

@@ -1,0 +1,16 @@
+//! The HTTP API over real sockets and a real Postgres. Only the engine is a stand-in: it moves sagas by the same pure
+//! core, one at a time, without Kafka.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+#![expect(clippy::too_many_lines, reason = "tables and their snapshots")]
+
+mod bad_input;
+mod bookings;
+mod connections;
+mod dead_letters;
+mod document;
+mod fake_engine;
+mod harness;
+mod operations;
+mod sagas;
+mod verbs;
