@@ -6,7 +6,6 @@ use http::{HeaderValue, StatusCode, header};
 use saga_defs::definition::Definition;
 use saga_defs::ids::DefinitionRef;
 use saga_defs::saga::Saga;
-use saga_defs::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 use warp::reply::Response;
 
@@ -14,6 +13,7 @@ use super::Api;
 use super::forward::Forwarder;
 use super::problem::{Problem, json};
 use super::wire::SagaView;
+use crate::engine::shards::shown_wake;
 use crate::store::queries::StoredSaga;
 
 /// Who acted, in the audit: nobody is asked to say who they are yet.
@@ -39,15 +39,18 @@ impl App {
         Ok(source.and_then(|source| Definition::parse(&source).ok()).map(Arc::new))
     }
 
-    /// A saga as it is sent.
-    pub(crate) async fn view(&self, saga: &Saga, wake_at: Option<Timestamp>) -> Result<SagaView, Problem> {
+    /// A saga, as the engine gave it, as it is sent.
+    pub(crate) async fn view(&self, saga: &Saga) -> Result<SagaView, Problem> {
         let definition = self.definition(&saga.definition).await?;
+        // As its row has it, which was written at its last transition.
+        let wake_at = definition.as_deref().and_then(|found| shown_wake(found, saga, saga.updated_at));
         Ok(SagaView::of(saga, definition.as_deref(), wake_at))
     }
 
     /// A stored saga as it is sent.
     pub(crate) async fn stored_view(&self, stored: &StoredSaga) -> Result<SagaView, Problem> {
-        self.view(&stored.saga, stored.wake_at).await
+        let definition = self.definition(&stored.saga.definition).await?;
+        Ok(SagaView::of(&stored.saga, definition.as_deref(), stored.wake_at))
     }
 }
 

@@ -73,3 +73,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallLimit<S> {
         self.limit(cx, closed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_client_that_reads_nothing_is_cut_off() -> io::Result<()> {
+        let limit = Duration::from_millis(200);
+        let (near, mut far) = duplex(4);
+        let mut near = StallLimit::new(near, limit);
+        let reader = tokio::spawn(async move {
+            let mut bytes = [0; 12];
+            far.read_exact(&mut bytes).await.map(|_| far)
+        });
+        near.write_all(b"twelve bytes").await?;
+        let _silent = reader.await.map_err(io::Error::other)??;
+        let stalled = near.write_all(b"nobody reads this").await;
+        assert_eq!(stalled.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        Ok(())
+    }
+}

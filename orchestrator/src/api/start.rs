@@ -7,10 +7,9 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode, header};
 use saga_defs::Data;
 use saga_defs::definition::Definition;
-use saga_defs::ids::SagaId;
+use saga_defs::ids::{Revision, SagaId};
 use saga_defs::machine;
 use saga_defs::saga::{Event, Saga};
-use saga_defs::time::Timestamp;
 use schemas::Catalog;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
@@ -20,7 +19,7 @@ use super::app::{App, etag};
 use super::idempotency;
 use super::preferences::Wait;
 use super::problem::{Answer, FieldError, Kind, Problem, json};
-use super::wire::{BookingView, SagaView};
+use super::wire::BookingView;
 use crate::engine::handle::{RequestKey, StartError, StartSaga, Waited};
 use crate::store::queries::RecordedKey;
 
@@ -54,7 +53,7 @@ pub(crate) async fn start(app: &App, start: Start) -> Answer {
     }
     let request = StartSaga { definition, input, business_key, traceparent, key };
     match app.api.engine.start(request).await {
-        Ok(saga) => answer(app, face, key, wait, Begun { saga, wake_at: None }).await,
+        Ok(saga) => answer(app, face, key, wait, saga).await,
         Err(StartError::KeyTaken) => {
             let recorded = idempotency::taken(&app.api.reads, key.as_ref()).await?;
             repeat(app, face, key, wait, recorded).await
@@ -69,22 +68,23 @@ pub(crate) async fn start(app: &App, start: Start) -> Answer {
     }
 }
 
-/// A saga to answer with.
-struct Begun {
-    saga: Saga,
-    wake_at: Option<Timestamp>,
-}
-
-async fn answer(app: &App, face: Face, key: Option<RequestKey>, wait: Option<Wait>, begun: Begun) -> Answer {
-    let Some(wait) = wait else { return Ok(created(face, begun.saga.id, &body(app, face, &begun).await?)) };
-    let id = begun.saga.id;
-    let reached = reached(app, begun, wait).await;
-    let mut shown = body(app, face, &reached).await?;
-    if let Some(key) = key {
+async fn answer(app: &App, face: Face, key: Option<RequestKey>, wait: Option<Wait>, begun: Saga) -> Answer {
+    let id = begun.id;
+    // An answer that is not the beginning cannot be worked out again, so it is kept.
+    let mut keep = begun.revision != Revision(1);
+    let mut saga = begun;
+    if let Some(wait) = wait {
+        saga = reached(app, saga, wait).await;
+        keep = true;
+    }
+    let mut shown = body(app, face, &saga).await?;
+    if let Some(key) = key.filter(|_| keep) {
         shown = kept(app, &key, shown).await;
     }
     let mut response = created(face, id, &shown);
-    applied(&mut response, wait);
+    if let Some(wait) = wait {
+        applied(&mut response, wait);
+    }
     Ok(response)
 }
 
@@ -109,38 +109,37 @@ async fn repeat(
 }
 
 /// A saga as it was when its start was answered. Where its history is no longer kept: as it is now.
-async fn first(app: &App, id: SagaId) -> Result<Begun, Problem> {
+async fn first(app: &App, id: SagaId) -> Result<Saga, Problem> {
     let now = app.api.reads.saga(id).await?.ok_or_else(|| Problem::no_saga(id))?;
     let definition = app.definition(&now.saga.definition).await?;
     let began = app.api.reads.first_event(id).await?;
     match (definition, began) {
         (Some(definition), Some((at, Event::Started { input, business_key, traceparent }))) => {
-            let begun = machine::start(&definition, id, &input, business_key, traceparent, at);
-            Ok(Begun { saga: begun.saga, wake_at: None })
+            Ok(machine::start(&definition, id, &input, business_key, traceparent, at).saga)
         }
-        _ => Ok(Begun { saga: now.saga, wake_at: now.wake_at }),
+        _ => Ok(now.saga),
     }
 }
 
 /// Waits for the end; gives the saga as it is then, or as far as it came in the time.
-async fn reached(app: &App, begun: Begun, wait: Wait) -> Begun {
-    let id = begun.saga.id;
+async fn reached(app: &App, begun: Saga, wait: Wait) -> Saga {
+    let id = begun.id;
     let waited = tokio::select! {
         waited = app.api.engine.wait_for_end(id, wait.left()) => waited,
         () = app.stop.cancelled() => Waited::NotYet,
     };
     match waited {
-        Waited::Ended(saga) => Begun { saga: *saga, wake_at: None },
+        Waited::Ended(saga) => *saga,
         Waited::NotYet => now(app, id).await.unwrap_or(begun),
         Waited::Unknown => watched(app, id, wait).await.unwrap_or(begun),
     }
 }
 
 /// Looks at the saga's row until it has ended or the time is over.
-async fn watched(app: &App, id: SagaId, wait: Wait) -> Option<Begun> {
+async fn watched(app: &App, id: SagaId, wait: Wait) -> Option<Saga> {
     loop {
         let seen = now(app, id).await;
-        let ended = seen.as_ref().is_some_and(|seen| seen.saga.status().is_final());
+        let ended = seen.as_ref().is_some_and(|seen| seen.status().is_final());
         if ended || app.stop.is_cancelled() || wait.left().is_zero() {
             return seen;
         }
@@ -152,9 +151,8 @@ async fn watched(app: &App, id: SagaId, wait: Wait) -> Option<Begun> {
     }
 }
 
-async fn now(app: &App, id: SagaId) -> Option<Begun> {
-    let stored = app.api.reads.saga(id).await.ok()??;
-    Some(Begun { saga: stored.saga, wake_at: stored.wake_at })
+async fn now(app: &App, id: SagaId) -> Option<Saga> {
+    app.api.reads.saga(id).await.ok()?.map(|stored| stored.saga)
 }
 
 /// Keeps the answer under its key; if another one is kept already, that one counts. If the database is away, this
@@ -170,17 +168,14 @@ async fn kept(app: &App, key: &RequestKey, shown: Value) -> Value {
     }
 }
 
-async fn body(app: &App, face: Face, begun: &Begun) -> Result<Value, Problem> {
+async fn body(app: &App, face: Face, saga: &Saga) -> Result<Value, Problem> {
     let value = match face {
-        Face::Booking => serde_json::to_value(BookingView::of(&begun.saga)),
-        Face::Saga => {
-            let definition = app.definition(&begun.saga.definition).await?;
-            serde_json::to_value(SagaView::of(&begun.saga, definition.as_deref(), begun.wake_at))
-        }
+        Face::Booking => serde_json::to_value(BookingView::of(saga)),
+        Face::Saga => serde_json::to_value(app.view(saga).await?),
     };
     value.map_err(|error| {
         tracing::error!(%error, "a saga could not be written as JSON");
-        Problem::new(Kind::Internal, "the answer could not be written").of(begun.saga.id)
+        Problem::new(Kind::Internal, "the answer could not be written").of(saga.id)
     })
 }
 

@@ -183,7 +183,7 @@ async fn act(app: &App, asked: &Asked, body: &Body, act: Act) -> Answer {
     let (saga, verb, key) = (act.saga, act.verb.clone(), act.key);
     match app.api.engine.act(act).await {
         Ok(moved) => {
-            let view = app.view(&moved, None).await?;
+            let view = app.view(&moved).await?;
             Ok(saga_response(StatusCode::OK, &moved, &view))
         }
         Err(ActError::KeyTaken) => {

@@ -121,6 +121,7 @@ async fn a_start_is_answered_with_the_saga_as_it_began_every_time() {
     let id = first.json()["sagaId"].as_str().unwrap().to_owned();
     assert_eq!(first.header("location"), format!("/api/sagas/{id}"));
     assert_eq!(first.header("etag"), "\"1\"");
+    assert!(first.json()["nextWakeAt"].is_string(), "it waits for a reply, but not for ever");
     service.engine.complete(&service.engine.load(id.parse().unwrap()).await.unwrap()).await;
     let again = service.post_with("/api/sagas", &key, &body).await;
     assert_eq!((again.status, again.json()), (first.status, first.json()));
