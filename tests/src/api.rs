@@ -59,7 +59,8 @@ impl Answer {
             ensure!(body[member].as_str().is_some_and(|text| !text.is_empty()), "no {member} in {body}");
         }
         ensure!(body["status"] == json!(self.status), "{} but {body}", self.status);
-        let kind = body["type"].as_str().and_then(|kind| kind.rsplit(':').next()).unwrap_or_default().to_owned();
+        let kind =
+            body["type"].as_str().and_then(|kind| kind.rsplit(':').next()).unwrap_or_default().to_owned();
         let errors = body["errors"].as_array().into_iter().flatten();
         let fields: Vec<&str> = errors.filter_map(|error| error["field"].as_str()).collect();
         let fields = if fields.is_empty() { String::new() } else { format!(" [{}]", fields.join(", ")) };
@@ -204,7 +205,8 @@ impl Api {
     /// # Errors
     /// There is no answer.
     pub async fn act(&self, saga: SagaId, verb: &str) -> Result<Answer> {
-        self.post(&format!("/api/sagas/{saga}/{verb}"), &json!({"reason": format!("to see {verb} work")})).await
+        self.post(&format!("/api/sagas/{saga}/{verb}"), &json!({"reason": format!("to see {verb} work")}))
+            .await
     }
 
     /// Waits until a saga has this status, and shows it.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use local_postgres::TestServer;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database as Connect, DatabaseConnection, DbBackend, QueryResult, Statement, Value,
+    ConnectOptions, ConnectionTrait, Database as Connect, DatabaseConnection, DbBackend, QueryResult,
+    Statement, Value,
 };
 
 /// Under this name the scenarios connect, so that a disturbance spares them.

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use messaging::embedded::Broker;
 use messaging::topics::{self, TopicSpec};
 use messaging::{AckedProducer, KafkaSettings, Placed, Received, Record, fetch};
@@ -99,7 +99,7 @@ fn specs(definitions: &[Definition]) -> Result<Vec<TopicSpec>> {
 pub async fn read_all(settings: KafkaSettings, topic: impl Into<String>) -> Result<Vec<Received>> {
     let topic = topic.into();
     let read = tokio::task::spawn_blocking(move || fetch::read_all(&settings, &topic));
-    Ok(read.await?.map_err(with_causes)?)
+    Ok(read.await??)
 }
 
 /// Publishes records as a stranger would.
@@ -107,12 +107,8 @@ pub async fn read_all(settings: KafkaSettings, topic: impl Into<String>) -> Resu
 /// # Errors
 /// They are not acknowledged.
 pub async fn publish(settings: &KafkaSettings, records: Vec<Record>) -> Result<Vec<Placed>> {
-    let producer = AckedProducer::start(settings, std::time::Duration::ZERO).map_err(with_causes)?;
+    let producer = AckedProducer::start(settings, std::time::Duration::ZERO)?;
     Ok(producer.publish(records, &CancellationToken::new()).await?)
-}
-
-fn with_causes(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
-    anyhow!(error)
 }
 
 /// A received record as it would be sent once more, to the same place.

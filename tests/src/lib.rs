@@ -7,6 +7,8 @@
 pub mod api;
 pub mod database;
 pub mod kafka;
+pub mod load;
+pub mod oracle;
 pub mod process;
 pub mod scenario;
 pub mod stack;

@@ -71,14 +71,22 @@ impl Service {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(program: Program, arguments: &[&str], environment: &Environment, log: &Path) -> Result<Self> {
+    pub fn start(
+        program: Program,
+        arguments: &[&str],
+        environment: &Environment,
+        log: &Path,
+    ) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("the log {}", log.display()))?;
         let mut command = Command::new(services_program()?);
         command
             .arg(program.name())
             .args(arguments)
             .env_clear()
-            .envs(std::env::vars().filter(|(name, _)| matches!(name.as_str(), "PATH" | "RUST_BACKTRACE" | "TMPDIR")))
+            .envs(
+                std::env::vars()
+                    .filter(|(name, _)| matches!(name.as_str(), "PATH" | "RUST_BACKTRACE" | "TMPDIR")),
+            )
             .envs(environment)
             .env(PARENT, std::process::id().to_string())
             .stdin(Stdio::null())

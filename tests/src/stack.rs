@@ -25,6 +25,16 @@ use crate::wait::{SOON, eventually};
 /// How long a service may take to stop in good order.
 pub const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// Topics whose records outlive their broker in the memory of a stack.
+const REMEMBERED: [&str; 6] = [
+    "saga.events",
+    "booking.commands",
+    "payment.commands",
+    booking_worker::CREATED,
+    booking_worker::CONFIRMED,
+    payment_worker::COMPLETED,
+];
+
 /// What a stack is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -69,6 +79,8 @@ pub struct Stack {
     workers: Mutex<Vec<(Program, Arc<Service>)>>,
     started: AtomicU32,
     agency: OnceCell<Agency>,
+    /// Records of brokers that were replaced.
+    past: Mutex<Vec<Received>>,
     // Last: it outlives the processes that talk to it.
     kafka: Mutex<Arc<Kafka>>,
 }
@@ -83,7 +95,8 @@ impl Stack {
         let definitions = definitions(&catalog)?;
         let kafka = Kafka::start(&definitions).await.context("the broker")?;
         let (sagas, bookings, payments) =
-            tokio::try_join!(Database::fresh(), Database::fresh(), Database::fresh()).context("the databases")?;
+            tokio::try_join!(Database::fresh(), Database::fresh(), Database::fresh())
+                .context("the databases")?;
         let stack = Self {
             options,
             folder: folder()?,
@@ -96,6 +109,7 @@ impl Stack {
             workers: Mutex::default(),
             started: AtomicU32::new(0),
             agency: OnceCell::new(),
+            past: Mutex::default(),
             kafka: Mutex::new(Arc::new(kafka)),
         };
         if let Err(error) = stack.start_services().await {
@@ -106,7 +120,11 @@ impl Stack {
 
     async fn start_services(&self) -> Result<()> {
         use Program::{BookingWorker, Orchestrator, PaymentWorker};
-        tokio::try_join!(self.migrate(Orchestrator), self.migrate(BookingWorker), self.migrate(PaymentWorker))?;
+        tokio::try_join!(
+            self.migrate(Orchestrator),
+            self.migrate(BookingWorker),
+            self.migrate(PaymentWorker)
+        )?;
         if self.options.workers {
             self.start_worker(BookingWorker)?;
             self.start_worker(PaymentWorker)?;
@@ -186,6 +204,13 @@ impl Stack {
         Ok(self.orchestrator()?.api.clone())
     }
 
+    /// The APIs of all orchestrators that run.
+    pub fn apis(&self) -> Vec<Api> {
+        let orchestrators = lock(&self.orchestrators);
+        let running = orchestrators.iter().filter(|orchestrator| orchestrator.service.is_running());
+        running.map(|orchestrator| orchestrator.api.clone()).collect()
+    }
+
     /// Kills everything but broker and databases, as a power cut would.
     ///
     /// # Errors
@@ -213,6 +238,10 @@ impl Stack {
     /// The broker is a real one, or the new one does not start.
     pub async fn replace_broker(&self) -> Result<()> {
         self.kafka().embedded()?;
+        for topic in REMEMBERED {
+            let records = self.topic(topic).await?;
+            lock(&self.past).extend(records);
+        }
         *lock(&self.kafka) = Arc::new(Kafka::start(&self.definitions).await?);
         Ok(())
     }
@@ -233,6 +262,18 @@ impl Stack {
     /// The broker does not answer.
     pub async fn topic(&self, topic: &str) -> Result<Vec<Received>> {
         kafka::read_all(self.kafka_settings(), topic).await.with_context(|| format!("read {topic}"))
+    }
+
+    /// All records of a topic, those of brokers that were replaced first.
+    ///
+    /// # Errors
+    /// The broker does not answer, or the topic is not remembered.
+    pub async fn topic_ever(&self, topic: &str) -> Result<Vec<Received>> {
+        ensure!(REMEMBERED.contains(&topic), "nobody remembers {topic}");
+        let mut records: Vec<Received> =
+            lock(&self.past).iter().filter(|record| &*record.topic == topic).cloned().collect();
+        records.extend(self.topic(topic).await?);
+        Ok(records)
     }
 
     /// Publishes records as a stranger would.
@@ -259,6 +300,15 @@ impl Stack {
         Agency::start(self.kafka_settings(), self.catalog.clone(), skill, database).await
     }
 
+    /// The same after another one has closed, with its database.
+    ///
+    /// # Errors
+    /// The other one does not stop, or this one does not start.
+    pub async fn open_agency_after(&self, other: Agency) -> Result<Agency> {
+        let database = other.stop().await?;
+        self.open_agency(Skill::All, Some(database)).await
+    }
+
     /// All schemas: the shipped ones and those of the scenarios.
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
@@ -270,7 +320,10 @@ impl Stack {
     /// There is none of that name and version.
     pub fn definition(&self, name: &str, version: u32) -> Result<&Definition> {
         let id = DefinitionRef { name: name.into(), version };
-        self.definitions.iter().find(|definition| definition.id == id).with_context(|| format!("no definition {id}"))
+        self.definitions
+            .iter()
+            .find(|definition| definition.id == id)
+            .with_context(|| format!("no definition {id}"))
     }
 
     /// Sets how many units a resource has.
@@ -340,8 +393,11 @@ impl Stack {
     fn stop(&self) {
         let orchestrators = lock(&self.orchestrators);
         let workers = lock(&self.workers);
-        let services: Vec<&Service> =
-            orchestrators.iter().map(|o| &o.service).chain(workers.iter().map(|(_, worker)| &**worker)).collect();
+        let services: Vec<&Service> = orchestrators
+            .iter()
+            .map(|o| &o.service)
+            .chain(workers.iter().map(|(_, worker)| &**worker))
+            .collect();
         if kafka::is_real() {
             for service in &services {
                 let _ = service.signal(Signal::Continue);
@@ -417,17 +473,22 @@ fn definitions(catalog: &Catalog) -> Result<Vec<Definition>> {
 }
 
 /// A folder for the logs of one stack, below the build's folder. Those of processes that are gone are removed.
-fn folder() -> Result<PathBuf> {
+///
+/// # Errors
+/// It cannot be made.
+pub fn folder() -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let program = services_program()?;
     let all = program.parent().context("the build's folder")?.join("scenario-logs");
     for old in fs::read_dir(&all).into_iter().flatten().flatten() {
         let owner = old.file_name().to_string_lossy().parse::<u32>().ok();
-        if owner.is_some_and(|pid| pid != std::process::id() && !Path::new(&format!("/proc/{pid}")).exists()) {
+        if owner.is_some_and(|pid| pid != std::process::id() && !Path::new(&format!("/proc/{pid}")).exists())
+        {
             let _ = fs::remove_dir_all(old.path());
         }
     }
-    let folder = all.join(std::process::id().to_string()).join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+    let folder =
+        all.join(std::process::id().to_string()).join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     Ok(folder)
 }

@@ -189,7 +189,8 @@ impl<T: Task> SingleHandler for Desk<T> {
             Manner::Fail => return Ok(Outcome::Failed(Refusal::new("busy", "the line is busy"))),
             Manner::Do | Manner::LoseReply => {}
         }
-        let done = format!("{} for {}", T::NAME.rsplit('.').next().unwrap_or(T::NAME), command.body.traveller());
+        let done =
+            format!("{} for {}", T::NAME.rsplit('.').next().unwrap_or(T::NAME), command.body.traveller());
         let values = [command.saga_id.as_uuid().into(), done.into()];
         let insert = "INSERT INTO ledger (saga_id, done) VALUES ($1, $2)";
         transaction.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, insert, values)).await?;

@@ -2,5 +2,12 @@
 //! crate's folder says what is where.
 #![cfg(test)]
 
+mod failover;
+mod letters;
+mod messages;
 mod operators;
+mod outages;
 mod outcomes;
+mod requests;
+mod settings;
+mod starts;

@@ -35,7 +35,10 @@ fn a_compensation_that_keeps_failing_is_stuck_until_it_is_redriven() {
         let saga = travel(stack, "trip", "Grace", &manners).await?;
         stack.api()?.saga_is(saga, "stuck").await?;
         let letter = only_letter(stack, saga).await?;
-        assert_eq!(letter, json!({"status": "open", "reason": "busy", "source": "orchestrator", "step": "book-train"}));
+        assert_eq!(
+            letter,
+            json!({"status": "open", "reason": "busy", "source": "orchestrator", "step": "book-train"})
+        );
 
         stack.agency().await?.handle("Grace", "CancelTrain", &[Do]);
         stack.api()?.act(saga, "redrive").await?.expect(200)?;
@@ -227,7 +230,8 @@ async fn trip(stack: &Stack, saga: SagaId) -> Result<String> {
 }
 
 async fn done(stack: &Stack, saga: SagaId, what: &str) -> Result<()> {
-    becomes("the agency's ledger", what.to_owned(), SOON, async || stack.agency().await?.ledger(saga).await).await
+    becomes("the agency's ledger", what.to_owned(), SOON, async || stack.agency().await?.ledger(saga).await)
+        .await
 }
 
 async fn only_letter(stack: &Stack, saga: SagaId) -> Result<serde_json::Value> {

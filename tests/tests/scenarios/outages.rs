@@ -1,0 +1,151 @@
+//! A broker or a database that is away for a while.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use tests::api::BookingRequest;
+use tests::load::{Accepted, End, Load};
+use tests::oracle::check;
+use tests::scenario::on_own_stack;
+use tests::stack::Options;
+use tests::wait::{SOON, eventually};
+use tokio::time::Instant;
+
+/// How long connections keep breaking.
+const STORM: Duration = Duration::from_secs(3);
+const BETWEEN_BREAKS: Duration = Duration::from_millis(100);
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_broker_that_is_away_burns_no_attempts() {
+    if tests::kafka::is_real() {
+        return;
+    }
+    on_own_stack(Options::default(), async |stack| {
+        let kafka = stack.kafka();
+        kafka.embedded()?.down()?;
+        let mut accepted = Vec::new();
+        for _ in 0..10 {
+            let saga = stack.api()?.start_booking(&BookingRequest::default()).await?;
+            accepted.push(Accepted { saga, end: End::Completed });
+        }
+        let status = stack.api()?.saga(accepted[0].saga).await?["status"].take();
+        ensure!(status == "running", "without a broker it is {status}");
+        kafka.embedded()?.up()?;
+        check(stack, &accepted).await?;
+        for Accepted { saga, .. } in accepted {
+            let view = stack.api()?.saga(saga).await?;
+            let attempts: Vec<_> =
+                view["steps"].as_array().into_iter().flatten().map(|s| &s["attempt"]).collect();
+            ensure!(attempts == [1, 1, 1], "attempts were burned: {view}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_broker_that_comes_and_goes_loses_nothing() {
+    if tests::kafka::is_real() {
+        return;
+    }
+    on_own_stack(Options::default(), async |stack| {
+        let load = Load::of(8);
+        let kafka = stack.kafka();
+        let disturb = async {
+            for _ in 0..3 {
+                load.accepts(15, LONG).await?;
+                kafka.embedded()?.down()?;
+                load.accepts(5, LONG).await?;
+                kafka.embedded()?.up()?;
+            }
+            load.accepts(15, LONG).await?;
+            load.stop();
+            anyhow::Ok(())
+        };
+        tokio::try_join!(load.run(stack), disturb)?;
+        let accepted: Vec<Accepted> =
+            load.accepted().into_iter().map(|one| Accepted { end: End::Either, ..one }).collect();
+        check(stack, &accepted).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn breaking_database_connections_loses_and_doubles_nothing() {
+    on_own_stack(Options::default(), async |stack| {
+        let load = Load::of(8);
+        let disturb = async {
+            load.accepts(20, LONG).await?;
+            let mut every = tokio::time::interval(BETWEEN_BREAKS);
+            let (mut broken, end) = (0, Instant::now() + STORM);
+            while Instant::now() < end {
+                every.tick().await;
+                broken += stack.sagas.break_connections().await?;
+                broken += stack.bookings.break_connections().await?;
+                broken += stack.payments.break_connections().await?;
+            }
+            ensure!(broken > 20, "only {broken} connections were broken");
+            load.accepts(20, LONG).await?;
+            load.stop();
+            Ok(())
+        };
+        tokio::try_join!(load.run(stack), disturb)?;
+        check(stack, &load.accepted()).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn without_its_database_the_service_says_so_and_comes_back_by_itself() {
+    on_own_stack(Options::default(), async |stack| {
+        let api = stack.api()?;
+        let first = api.start_booking(&BookingRequest::default()).await?;
+        api.saga_is(first, "completed").await?;
+
+        stack.sagas.go_away().await?;
+        for answer in [
+            api.book(&BookingRequest::default().keyed("later")).await?,
+            api.get(&format!("/api/sagas/{first}")).await?,
+            api.get("/api/dead-letters").await?,
+            api.post(&format!("/api/sagas/{first}/cancel"), &json!({"reason": "none"})).await?,
+        ] {
+            ensure!(answer.problem()?.starts_with("503 "), "{answer:?}");
+            ensure!(!answer.header("retry-after").is_empty(), "{answer:?}");
+        }
+        not_ready(&api).await?;
+        api.get("/livez").await?.expect(200)?;
+
+        stack.sagas.come_back().await?;
+        let second = eventually("a booking is accepted again", SOON, async || {
+            let answer = api.book(&BookingRequest::default().keyed("again")).await?;
+            Ok((answer.status == 201).then(|| answer.json()))
+        })
+        .await??;
+        let second = tests::api::id(&second, "bookingId")?;
+        api.saga_is(second, "completed").await?;
+        check(stack, &[first, second].map(|saga| Accepted { saga, end: End::Completed })).await?;
+        Ok(())
+    });
+}
+
+async fn not_ready(api: &tests::api::Api) -> Result<()> {
+    eventually("it says that it is not ready", SOON, async || {
+        Ok((api.get("/readyz").await?.status == 503).then_some(()))
+    })
+    .await
+}
+
+#[test]
+fn a_worker_without_its_database_goes_on_when_it_is_back() {
+    on_own_stack(Options::default(), async |stack| {
+        stack.bookings.go_away().await?;
+        let saga = stack.api()?.start_booking(&BookingRequest::default()).await?;
+        let view = stack.api()?.saga(saga).await?;
+        ensure!(view["status"] == "running", "{view}");
+        stack.bookings.come_back().await?;
+        stack.api()?.saga_is_within(saga, "completed", LONG).await?;
+        check(stack, &[Accepted { saga, end: End::Completed }]).await?;
+        Ok(())
+    });
+}
