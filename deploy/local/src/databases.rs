@@ -1,6 +1,7 @@
 //! The three databases: in a Postgres of our own, or as three schemas of the one that `DATABASE_URL` names.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use local_postgres::{Server, ServerOptions, default_cache_dir, find_or_fetch_for};
@@ -15,6 +16,8 @@ use crate::terminal::Terminal;
 const DATABASE_URL: &str = "DATABASE_URL";
 /// Connections of ours to each database: we look, and do little else.
 const CONNECTIONS: u32 = 4;
+/// How long a connection may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where each service keeps its tables.
 #[derive(Debug, Clone)]
@@ -141,6 +144,8 @@ async fn connect(url: &str) -> Result<DatabaseConnection> {
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(CONNECTIONS)
+        .connect_timeout(CONNECT_LIMIT)
+        .acquire_timeout(CONNECT_LIMIT)
         .sqlx_logging(false)
         .map_sqlx_postgres_opts(|options| options.application_name("local-stack"));
     Ok(Database::connect(options).await?)

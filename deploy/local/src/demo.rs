@@ -9,6 +9,8 @@ use saga_defs::render::{Columns, Entry, describe};
 use saga_defs::saga::{Effect, Event, Outcome, Reason, Refusal, Status};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::client::Client;
@@ -52,6 +54,7 @@ struct History {
 
 #[derive(Deserialize)]
 struct Item {
+    at: String,
     event: Value,
     effects: Vec<Value>,
     status: Status,
@@ -79,13 +82,12 @@ pub(crate) async fn run(
     terminal.head(show.title);
     let body = json!({"userId": Uuid::new_v4(), "resourceId": Uuid::new_v4(), "amountMinor": 4_200});
     let headers: Vec<_> = show.forced.iter().map(|forced| ("x-forced-payment-outcome", *forced)).collect();
-    let begun = Instant::now();
     let booking: Booking = client.post("/api/bookings", &headers, body.to_string()).await?.json()?;
     let id = booking.booking_id;
     let forced = show.forced.map(|forced| format!(", x-forced-payment-outcome: {forced}"));
     let dim = |text: &str| terminal.paint(Style::Dim, text);
     terminal.say(&format!("  {}", dim(&format!("POST /api/bookings{}: {id}", forced.unwrap_or_default()))));
-    let status = follow(client, definition, id, begun, terminal).await?;
+    let status = follow(client, definition, id, terminal).await?;
     let booking: Booking = client.get(&format!("/api/bookings/{id}")).await?.json()?;
     let reason = booking.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     let fine = status == show.expected;
@@ -104,18 +106,16 @@ async fn follow(
     client: &mut Client,
     definition: &Definition,
     id: SagaId,
-    begun: Instant,
     terminal: Terminal,
 ) -> Result<Status> {
     let columns = Columns::for_definition(definition);
-    let mut shown = 0;
+    let (begun, mut first, mut shown) = (Instant::now(), None, 0);
     loop {
         let History { items } = client.get(&format!("/api/sagas/{id}/history")).await?.json()?;
         let saga: SagaSeen = client.get(&format!("/api/sagas/{id}")).await?.json()?;
         let reason = saga
             .reason
             .map(|reason| Reason { refusal: Refusal::new(&reason.code, reason.message), step: None });
-        let after = short(begun.elapsed());
         for item in &items[shown.min(items.len())..] {
             let event: Event = read(definition, &item.event)?;
             let effects = item.effects.iter().map(|effect| read(definition, effect));
@@ -128,6 +128,8 @@ async fn follow(
                 reason: reason.as_ref(),
             };
             let line = columns.line(&describe(definition, &entry));
+            let at = OffsetDateTime::parse(&item.at, &Rfc3339)?;
+            let after = short(Duration::try_from(at - *first.get_or_insert(at)).unwrap_or_default());
             let after = terminal.paint(Style::Dim, &format!("{after:>9}"));
             terminal.say(&format!("  {after}  {}", terminal.paint(style(&event, &effects), &line)));
         }

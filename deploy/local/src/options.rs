@@ -7,17 +7,16 @@ use clap::Parser;
 
 const AFTER_HELP: &str = "\
 Environment:
-  DATABASE_URL    a Postgres of your own instead of one that is started here; schemas
-                  orchestrator, booking and payment are made in that database
-  LOCAL_POSTGRES  installed or fetch: where the Postgres started here may come from
-  KAFKA_PROPERTIES  with --kafka: a file of librdkafka properties, for TLS and SASL
-  RUST_LOG, LOG_FORMAT  what the services log, and how (text or json)
-  NO_COLOR        set to anything: no colours
+  DATABASE_URL          A Postgres of your own instead of one that is started here; the schemas
+                        orchestrator, booking and payment are made in that database
+  LOCAL_POSTGRES        Where the Postgres started here comes from: installed, or fetch
+  KAFKA_PROPERTIES      With --kafka: a file of librdkafka properties, for TLS and SASL
+  RUST_LOG, LOG_FORMAT  What the services log, and how: text or json
+  NO_COLOR              Set to anything: no colours
 
-Examples:
-  local                              two bookings, then serve until Ctrl-C
-  local --exit --bookings 1000       a burst, its checks, and out
-  local --http 127.0.0.1:0 --data-dir /tmp/second    a second stack beside the first";
+Examples, each after `cargo run --release --`:
+  --exit --bookings 1000                           A burst, its checks, and out
+  --http 127.0.0.1:0 --data-dir /var/tmp/second    A second stack beside the first";
 
 /// Runs the whole stack on this machine: Postgres, an embedded Kafka-protocol broker, the orchestrator and both workers;
 /// shows one booking that completes and one that is undone, then serves until Ctrl-C.

@@ -25,24 +25,39 @@ use crate::terminal::{Style, Terminal, counted, seconds};
 /// After everything has stopped, threads that still wait for something are not waited for.
 const THREADS_PATIENCE: Duration = Duration::from_millis(200);
 
+const FAILURE: u8 = 1;
+/// As the services have it.
+const WRONG_SETTING: u8 = 2;
+
 /// Runs the stack until it is told to stop, or until its bookings have ended if that is wanted.
 pub(crate) fn run(options: &Options) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error.into()),
+        Err(error) => return failed(&error.into(), FAILURE),
     };
-    let ended = runtime.block_on(from_start_to_stop(options));
+    let plan = match Plan::of(options) {
+        Ok(plan) => plan,
+        Err(error) => return failed(&error, WRONG_SETTING),
+    };
+    let ended = runtime.block_on(from_start_to_stop(plan, options));
     runtime.shutdown_timeout(THREADS_PATIENCE);
     match ended {
         Ok(Ended::Fine) => ExitCode::SUCCESS,
         Ok(Ended::Unexpectedly) => ExitCode::FAILURE,
-        Err(error) => failed(&error),
+        Err(error) => failed(&error, FAILURE),
     }
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("local: {error:#}");
-    ExitCode::FAILURE
+/// Says what went wrong: each cause once, in one line as far as it is ours.
+fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    eprintln!("local: {text}");
+    ExitCode::from(code)
 }
 
 /// How a start came to its end.
@@ -54,10 +69,9 @@ enum Ended {
     Unexpectedly,
 }
 
-async fn from_start_to_stop(options: &Options) -> Result<Ended> {
+async fn from_start_to_stop(plan: Plan, options: &Options) -> Result<Ended> {
     let terminal = Terminal::new();
     let stop = stop_on_signals(terminal)?;
-    let plan = Plan::of(options)?;
     let dir = DataDir::open(options.data_dir.as_deref())?;
     let (deaths, mut died) = mpsc::unbounded_channel();
     let mut stack = Stack::new(deaths);
@@ -159,6 +173,6 @@ fn invite(reached: &Reached, last: SagaId, dir: &DataDir, terminal: Terminal) {
     let post = format!("curl -s {base}/api/bookings -H 'content-type: application/json' -H 'prefer: wait=5'");
     let body = format!(r#"-d '{{"userId": "{user}", "resourceId": "{resource}"}}'"#);
     terminal.say(&format!("  {post} {body}"));
-    terminal.say(&format!("  {post} -H 'x-forced-payment-outcome: no_reply' {body}"));
+    terminal.say(&format!("  {post} -H 'x-forced-payment-outcome: unavailable' {body}"));
     terminal.say(&format!("  curl -s {base}/api/sagas/{last}/history"));
 }

@@ -22,6 +22,8 @@ use crate::terminal::{Style, Terminal, counted};
 
 /// How long the services may take from their start to their readiness.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// The notice of a child's end takes no longer than this.
+const DEATH_NOTICE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The port may still be held by a stack that was killed a moment ago.
 const PORT_PATIENCE: Duration = Duration::from_millis(500);
@@ -141,7 +143,11 @@ impl Stack {
         drop(plan.port);
         let api = self.start_services(options, dir, &urls, &kafka).await?;
         wait_until_ready(api).await?;
-        terminal.ready("orchestrator, booking-worker and payment-worker ready", begun, "");
+        terminal.ready(
+            "orchestrator, booking-worker and payment-worker ready",
+            begun,
+            &format!("http://{api}"),
+        );
         tell(found, terminal);
         let processes = self.processes();
         let postgres = self.postgres.as_ref().map(|_| urls.orchestrator);
@@ -278,6 +284,10 @@ fn environment(options: &Options, url: &str, kafka: &KafkaSettings) -> Vec<(&'st
 async fn first(line: tokio::sync::oneshot::Receiver<String>, name: &str) -> Result<String> {
     let line = tokio::time::timeout(READY_WITHIN, line).await;
     let line = line.with_context(|| format!("{name} was not ready within {} s", READY_WITHIN.as_secs()))?;
+    if line.is_err() {
+        // It has ended. Whoever waits for ends knows more to say, and comes first.
+        tokio::time::sleep(DEATH_NOTICE).await;
+    }
     line.with_context(|| format!("{name} ended before it was ready"))
 }
 
