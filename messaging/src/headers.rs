@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use saga_defs::ids::{Attempt, CommandId, DefinitionRef, Direction, SagaId};
+use saga_defs::saga::Echo;
 use saga_defs::time::Timestamp;
 
 pub use crate::dead_letter::{DeadLetterHeaders, original_of_dead_letter, redrive_of, redriven_copy};
@@ -228,6 +229,8 @@ pub struct ReplyHeaders {
     pub command_id: CommandId,
     /// How the command ended.
     pub outcome: OutcomeKind,
+    /// Which sending of the command it answers, if the participant says so.
+    pub echo: Option<Echo>,
     /// The Avro full name of the value.
     pub message_type: Arc<str>,
     /// The trace, if there is one; an invalid one counts as none, as the W3C says.
@@ -237,10 +240,16 @@ pub struct ReplyHeaders {
 impl ReplyHeaders {
     /// As headers of a record.
     pub fn write(&self) -> Headers {
-        let mut headers = Headers::with_capacity(5);
+        let mut headers = Headers::with_capacity(7);
         headers.push(name::SAGA_ID, self.saga_id.to_string());
         headers.push(name::COMMAND_ID, self.command_id.to_string());
         headers.push(name::OUTCOME, self.outcome.as_str());
+        if let Some(Echo { attempt, redrive }) = self.echo {
+            headers.push(name::ATTEMPT, attempt.to_string());
+            if redrive > 0 {
+                headers.push(name::REDRIVE, redrive.to_string());
+            }
+        }
         headers.push(name::MESSAGE_TYPE, &*self.message_type);
         push_traceparent(&mut headers, self.traceparent);
         headers
@@ -256,6 +265,13 @@ impl ReplyHeaders {
             saga_id: reader.parsed(name::SAGA_ID, UUID)?,
             command_id: reader.parsed(name::COMMAND_ID, UUID)?,
             outcome: reader.parsed(name::OUTCOME, "succeeded, rejected or failed")?,
+            echo: match reader.optional(name::ATTEMPT, "a number from 1, or no such header")? {
+                None => None,
+                Some(_) => Some(Echo {
+                    attempt: Attempt(reader.at_least_one(name::ATTEMPT)?),
+                    redrive: reader.parsed_or(name::REDRIVE, "a number, or no such header", 0)?,
+                }),
+            },
             message_type: reader.name(name::MESSAGE_TYPE)?,
             traceparent: read_traceparent(headers),
         })

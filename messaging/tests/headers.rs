@@ -5,6 +5,7 @@ use messaging::headers::{
 };
 use messaging::{Headers, TraceParent};
 use saga_defs::ids::{Attempt, CommandId, DefinitionRef, Direction, SagaId};
+use saga_defs::saga::Echo;
 use saga_defs::time::Timestamp;
 
 fn saga_id() -> SagaId {
@@ -33,6 +34,7 @@ fn reply() -> ReplyHeaders {
         saga_id: saga_id(),
         command_id: command().command_id,
         outcome: OutcomeKind::Rejected,
+        echo: Some(Echo { attempt: Attempt(3), redrive: 1 }),
         message_type: "saga.Refusal".into(),
         traceparent: None,
     }

@@ -4,7 +4,7 @@ use sea_orm_migration::prelude::*;
 
 /// The table `inbox`: what is recorded under each command id, written in the transaction that makes the effect.
 ///
-/// `recorded` is `claimed`, `succeeded`, `rejected` or `tombstoned`; `revision` counts the writes of the row, so that
+/// `recorded` is `claimed`, `succeeded`, `rejected`, `failed` (of `attempt`) or `tombstoned`; `revision` counts the writes of the row, so that
 /// two processes that work on one command at once notice each other; `reply` is the encoded reply, sent again as it is
 /// when the command comes again; `events` are the encoded domain events of the command.
 #[derive(Debug, Default)]
@@ -23,9 +23,10 @@ CREATE TABLE inbox (
     saga_id     uuid NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
     redrive     bigint NOT NULL DEFAULT 0 CHECK (redrive >= 0),
+    attempt     bigint NOT NULL DEFAULT 0 CHECK (attempt >= 0),
     revision    integer NOT NULL CHECK (revision > 0),
     reply_lost  boolean NOT NULL DEFAULT false,
-    recorded    text NOT NULL CHECK (recorded IN ('claimed', 'succeeded', 'rejected', 'tombstoned')),
+    recorded    text NOT NULL CHECK (recorded IN ('claimed', 'succeeded', 'rejected', 'failed', 'tombstoned')),
     reply_type  text NOT NULL DEFAULT '',
     reply       bytea NOT NULL DEFAULT '',
     events      bytea NOT NULL DEFAULT '',

@@ -18,7 +18,8 @@ const DEFINITIONS_DIR: &str = "DEFINITIONS_DIR";
 const ALLOW_FORCED_OUTCOMES: &str = "ALLOW_FORCED_OUTCOMES";
 
 const OWN_SETTINGS: [Setting; 6] = [
-    Setting::new(HTTP_ADDR, "Where the API listens, ADDRESS:PORT; port 0 is any free one").or("127.0.0.1:8080"),
+    Setting::new(HTTP_ADDR, "Where the API listens, ADDRESS:PORT; port 0 is any free one")
+        .or("127.0.0.1:8080"),
     Setting::new(
         ADVERTISE_URL,
         "The base URL under which other orchestrators reach this one [default: http:// and the address it listens on]",
@@ -26,8 +27,11 @@ const OWN_SETTINGS: [Setting; 6] = [
     Setting::new(SHARDS, "The partitions of saga.inbox; never changes once there is a database").or("8"),
     Setting::new(COMMAND_PARTITIONS, "The partitions of each command topic").or("8"),
     Setting::new(DEFINITIONS_DIR, "A folder of further definitions (*.toml)"),
-    Setting::new(ALLOW_FORCED_OUTCOMES, "true: bookings may force their payment's outcome, for demos and tests")
-        .or("false"),
+    Setting::new(
+        ALLOW_FORCED_OUTCOMES,
+        "true: bookings may force their payment's outcome, for demos and tests",
+    )
+    .or("false"),
 ];
 
 /// Every setting of the program.

@@ -144,8 +144,10 @@ impl Definitions {
         for (origin, source) in sources(folder)? {
             let definition = parse(&origin, &source, catalog)?;
             match all.get(&definition.id.name, definition.id.version) {
-                Some(known) if known.steps == definition.steps && known.deadline == definition.deadline
-                    && known.input == definition.input => {}
+                Some(known)
+                    if known.steps == definition.steps
+                        && known.deadline == definition.deadline
+                        && known.input == definition.input => {}
                 Some(known) => {
                     let definition = known.id.clone();
                     return Err(DefinitionsError::Published { origin, definition });
@@ -170,7 +172,8 @@ fn version(id: &DefinitionRef) -> i32 {
 }
 
 async fn published(store: &Store) -> Result<Vec<(String, String)>, StoreError> {
-    let statement = Statement::from_string(DbBackend::Postgres, "SELECT name, version, source FROM definition");
+    let statement =
+        Statement::from_string(DbBackend::Postgres, "SELECT name, version, source FROM definition");
     let rows = store.connection().query_all_raw(statement).await?;
     rows.iter()
         .map(|row| {

@@ -83,7 +83,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         metrics.clone(),
         letters_stop.clone(),
     ));
-    let reads = Reads::connect(&config.base.database_url).await.context("the API's connections to the database")?;
+    let reads =
+        Reads::connect(&config.base.database_url).await.context("the API's connections to the database")?;
     let api = Api {
         engine: Arc::new(engine.handle.clone()),
         reads,
@@ -133,12 +134,16 @@ async fn watch(engine: &Engine, store: &Store, stop: &CancellationToken) -> anyh
 }
 
 async fn ready_store(config: &Config, stop: &CancellationToken) -> anyhow::Result<Option<Store>> {
-    let Ok(database) = open(&config.base.database_url, "orchestrator-start", stop).await else { return Ok(None) };
+    let Ok(database) = open(&config.base.database_url, "orchestrator-start", stop).await else {
+        return Ok(None);
+    };
     let pending = async || apply::pending::<Migrator>(&database).await;
     if wait_until_migrated("orchestrator migrate", pending, stop).await.is_err() {
         return Ok(None);
     }
-    let store = Store::connect(&config.base.database_url).await.context("the engine's connections to the database")?;
+    let store = Store::connect(&config.base.database_url)
+        .await
+        .context("the engine's connections to the database")?;
     Ok(Some(store))
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use messaging::headers::{ReplyHeaders, name, push_traceparent};
 use messaging::{Headers, Received, Record, TraceParent};
+use saga_defs::saga::Echo;
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letter::{Letters, Reason};
@@ -132,6 +133,7 @@ fn reply_record(
         saga_id: headers.saga_id,
         command_id: headers.command_id,
         outcome,
+        echo: Some(Echo { attempt: headers.attempt, redrive: headers.redrive }),
         message_type,
         traceparent,
     };

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::erased::{AnyCommand, AnyHandler};
 use crate::intake::Incoming;
 use crate::isolate::{AllOrNone, Failure, isolate};
+use crate::outside::Unmade;
 use crate::records::{Answer, Claim, Records, of_database, of_handler, rolled_back};
 use crate::retry::Stopped;
 
@@ -43,6 +44,7 @@ impl Executor {
         let admitted = isolate(&Admitting(self), round, stop).await?;
         let mut answers: Vec<Option<Answer>> = Vec::with_capacity(round.len());
         let mut claims = Vec::new();
+        let (mut failed_at, mut failed) = (Vec::new(), Vec::new());
         for (at, admitted) in admitted.into_iter().enumerate() {
             answers.push(match admitted {
                 Ok(Admitted::Answered(answer)) => Some(answer),
@@ -50,8 +52,15 @@ impl Executor {
                     claims.push((at, claim));
                     None
                 }
-                Err(refusal) => Some(Answer::failed(&self.catalog, &refusal)),
+                Err(refusal) => {
+                    failed.push(Unmade { command: &round[at], refusal, claim: None });
+                    failed_at.push(at);
+                    None
+                }
             });
+        }
+        for (at, answer) in failed_at.into_iter().zip(self.fail(&failed, stop).await?) {
+            answers[at] = answer;
         }
         if !claims.is_empty() {
             for (at, answer) in self.run_outside(round, claims, stop).await? {

@@ -1,14 +1,12 @@
 //! The inbox: what is recorded under each command id, in the worker's own database.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use saga_defs::ids::{CommandId, SagaId};
+use saga_defs::ids::{Attempt, CommandId, SagaId};
 use saga_defs::participant::Recorded;
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement};
 use uuid::Uuid;
 
 use crate::erased::EncodedReply;
@@ -54,7 +52,7 @@ pub(crate) enum InboxError {
     Corrupt { command: CommandId, why: String },
 }
 
-const READ: &str = "SELECT command_id, recorded, redrive, revision, reply_lost, reply_type, reply, events \
+const READ: &str = "SELECT command_id, recorded, redrive, attempt, revision, reply_lost, reply_type, reply, events \
                     FROM inbox WHERE command_id = ANY($1)";
 
 /// The rows of `commands` that there are.
@@ -71,11 +69,13 @@ fn row(found: &QueryResult) -> Result<(CommandId, Row), InboxError> {
     let command = CommandId::from_uuid(found.try_get("", "command_id")?);
     let corrupt = |why: String| InboxError::Corrupt { command, why };
     let recorded: String = found.try_get("", "recorded")?;
-    let redrive: i64 = found.try_get("", "redrive")?;
+    let number = |name| found.try_get::<i64>("", name).map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+    let redrive = number("redrive")?;
     let recorded = match recorded.as_str() {
         "claimed" => Recorded::Claimed,
         "succeeded" => Recorded::Succeeded,
-        "rejected" => Recorded::Rejected { redrive: u32::try_from(redrive).unwrap_or(u32::MAX) },
+        "rejected" => Recorded::Rejected { redrive },
+        "failed" => Recorded::Failed { attempt: Attempt(number("attempt")?), redrive },
         "tombstoned" => Recorded::Tombstoned,
         other => return Err(corrupt(format!("recorded is {other:?}"))),
     };
@@ -91,14 +91,16 @@ fn row(found: &QueryResult) -> Result<(CommandId, Row), InboxError> {
 }
 
 // The revision is the guard: a row that another process wrote in between is not updated, and the count tells.
-const WRITE: &str = "INSERT INTO inbox (command_id, saga_id, recorded, redrive, revision, reply_lost, reply_type, reply, events) \
-     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::int[], $6::boolean[], $7::text[], $8::bytea[], $9::bytea[]) \
-     ON CONFLICT (command_id) DO UPDATE SET recorded = excluded.recorded, redrive = excluded.redrive, \
+const WRITE: &str = "INSERT INTO inbox (command_id, saga_id, recorded, redrive, attempt, revision, reply_lost, reply_type, reply, events) \
+     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::int[], $7::boolean[], $8::text[], \
+        $9::bytea[], $10::bytea[]) \
+     ON CONFLICT (command_id) DO UPDATE SET recorded = excluded.recorded, redrive = excluded.redrive, attempt = excluded.attempt, \
         revision = excluded.revision, reply_lost = excluded.reply_lost, reply_type = excluded.reply_type, \
         reply = excluded.reply, events = excluded.events, recorded_at = now() \
      WHERE inbox.revision = excluded.revision - 1";
 
-/// Writes `rows`, all or (as the caller then rolls back) none.
+/// Writes `rows`, all or (as the caller then rolls back) none. A row that another process wrote meanwhile is
+/// [`InboxError::Raced`].
 pub(crate) async fn write(transaction: &DatabaseTransaction, rows: &[Write]) -> Result<(), InboxError> {
     if rows.is_empty() {
         return Ok(());
@@ -106,15 +108,17 @@ pub(crate) async fn write(transaction: &DatabaseTransaction, rows: &[Write]) -> 
     let n = rows.len();
     let (mut ids, mut sagas) = (Vec::<Uuid>::with_capacity(n), Vec::<Uuid>::with_capacity(n));
     let (mut kinds, mut redrives) = (Vec::<String>::with_capacity(n), Vec::<i64>::with_capacity(n));
+    let mut attempts = Vec::<i64>::with_capacity(n);
     let (mut revisions, mut lost) = (Vec::<i32>::with_capacity(n), Vec::<bool>::with_capacity(n));
     let (mut types, mut replies) = (Vec::<String>::with_capacity(n), Vec::<Vec<u8>>::with_capacity(n));
     let mut events = Vec::<Vec<u8>>::with_capacity(n);
     for row in rows {
         ids.push(row.command.as_uuid());
         sagas.push(row.saga.as_uuid());
-        let (kind, redrive) = words(row.recorded);
+        let (kind, redrive, attempt) = words(row.recorded);
         kinds.push(kind.to_owned());
         redrives.push(i64::from(redrive));
+        attempts.push(i64::from(attempt));
         revisions.push(row.revision);
         let reply = row.reply.as_ref();
         lost.push(reply.is_some_and(|reply| reply.lost));
@@ -127,6 +131,7 @@ pub(crate) async fn write(transaction: &DatabaseTransaction, rows: &[Write]) -> 
         sagas.into(),
         kinds.into(),
         redrives.into(),
+        attempts.into(),
         revisions.into(),
         lost.into(),
         types.into(),
@@ -138,29 +143,14 @@ pub(crate) async fn write(transaction: &DatabaseTransaction, rows: &[Write]) -> 
     if written == n as u64 { Ok(()) } else { Err(InboxError::Raced { wanted: n, written }) }
 }
 
-const RELEASE: &str = "DELETE FROM inbox USING unnest($1::uuid[], $2::int[]) AS claim(command_id, revision) \
-     WHERE inbox.command_id = claim.command_id AND inbox.revision = claim.revision AND inbox.recorded = 'claimed' \
-     RETURNING inbox.command_id";
-
-/// Takes back claims that nobody else has claimed since; gives those that were taken back.
-pub(crate) async fn release(
-    database: &DatabaseConnection,
-    claims: impl Iterator<Item = (CommandId, i32)>,
-) -> Result<HashSet<CommandId>, InboxError> {
-    let (ids, revisions): (Vec<Uuid>, Vec<i32>) =
-        claims.map(|(command, revision)| (command.as_uuid(), revision)).unzip();
-    let statement =
-        Statement::from_sql_and_values(DbBackend::Postgres, RELEASE, [ids.into(), revisions.into()]);
-    let rows = database.query_all_raw(statement).await?;
-    rows.iter().map(|row| Ok(CommandId::from_uuid(row.try_get("", "command_id")?))).collect()
-}
-
-fn words(recorded: Recorded) -> (&'static str, u32) {
+/// The columns `recorded`, `redrive` and `attempt`.
+fn words(recorded: Recorded) -> (&'static str, u32, u32) {
     match recorded {
-        Recorded::Claimed => ("claimed", 0),
-        Recorded::Succeeded => ("succeeded", 0),
-        Recorded::Rejected { redrive } => ("rejected", redrive),
-        Recorded::Tombstoned => ("tombstoned", 0),
+        Recorded::Claimed => ("claimed", 0, 0),
+        Recorded::Succeeded => ("succeeded", 0, 0),
+        Recorded::Rejected { redrive } => ("rejected", redrive, 0),
+        Recorded::Failed { attempt, redrive } => ("failed", redrive, attempt.0),
+        Recorded::Tombstoned => ("tombstoned", 0, 0),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Commands whose effect lies outside: called between two transactions, then settled, or released when it is certain
-//! that nothing happened.
+//! Commands whose effect lies outside: called between two transactions, then settled, or recorded as failed when it is
+//! certain that nothing happened.
 //!
 //! `failed` promises that nothing happened: the orchestrator does not undo a step that only ever failed. So a forward
-//! command is answered `failed` only if its call was certainly not made and no earlier call can have been either;
-//! then its claim is taken back. In every other case there is no answer: the step times out, counts as in doubt, and is
+//! command is answered `failed` only if its call was certainly not made and no earlier call can have been either, and
+//! the failure is recorded, so that no copy of the attempt runs later. In every other case there is no answer: the step times out, counts as in doubt, and is
 //! undone too. A compensation may always be answered `failed`: it is only ever tried again.
 
 use std::collections::BTreeMap;
@@ -18,11 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::calls::CallError;
 use crate::erased::{AnyAnswer, AnyCommand, AnyHandler, External};
 use crate::executor::Executor;
-use crate::inbox;
 use crate::intake::Incoming;
 use crate::isolate::{AllOrNone, Failure, isolate};
 use crate::outcome::Refusal;
-use crate::records::{Answer, Claim, Records, of_database, of_handler, of_inbox, rolled_back};
+use crate::records::{Answer, Claim, Records, of_database, of_handler, rolled_back};
 use crate::retry::Stopped;
 
 type Place = usize;
@@ -34,9 +33,11 @@ struct Called<'a> {
 }
 
 /// A command of which it is certain that nothing happened.
-struct Unmade<'a> {
-    command: &'a Incoming,
-    claim: Claim,
+pub(crate) struct Unmade<'a> {
+    pub(crate) command: &'a Incoming,
+    pub(crate) refusal: Refusal,
+    /// The claim under which its call was not made, if it came so far.
+    pub(crate) claim: Option<Claim>,
 }
 
 impl Executor {
@@ -57,9 +58,9 @@ impl Executor {
                     called_at.push(at);
                     called.push(Called { command, answer });
                 }
-                Err(CallError::NotMade(refusal)) if claim.first && is_forward(command) => {
-                    unmade_at.push((at, refusal));
-                    unmade.push(Unmade { command, claim });
+                Err(CallError::NotMade(refusal)) if claim.first => {
+                    unmade_at.push(at);
+                    unmade.push(Unmade { command, refusal, claim: Some(claim) });
                 }
                 Err(CallError::NotMade(refusal) | CallError::Unknown(refusal)) => {
                     answers.push((at, self.without_promise(command, &refusal)));
@@ -71,17 +72,24 @@ impl Executor {
             let answer = settled.map_or_else(|why| self.without_promise(&round[at], &why), Some);
             answers.push((at, answer));
         }
-        let released = isolate(&Releasing(self), &unmade, stop).await?;
-        for ((at, refusal), released) in unmade_at.into_iter().zip(released) {
-            answers.push((
-                at,
-                match released {
-                    Ok(true) => Some(Answer::failed(&self.catalog, &refusal)),
-                    Ok(false) | Err(_) => self.without_promise(&round[at], &refusal),
-                },
-            ));
-        }
+        answers.extend(unmade_at.into_iter().zip(self.fail(&unmade, stop).await?));
         Ok(answers)
+    }
+
+    /// Records failures, so that no copy of the same attempt runs later, and gives their answers; `None` where a failure
+    /// cannot be promised.
+    pub(crate) async fn fail(
+        &self,
+        unmade: &[Unmade<'_>],
+        stop: &CancellationToken,
+    ) -> Result<Vec<Option<Answer>>, Stopped> {
+        let recorded = isolate(&Failing(self), unmade, stop).await?;
+        let answers = recorded.into_iter().zip(unmade).map(|(recorded, unmade)| match recorded {
+            Ok(Some(answer)) => Some(answer),
+            Ok(None) => self.without_promise(unmade.command, &unmade.refusal),
+            Err(why) => self.without_promise(unmade.command, &why),
+        });
+        Ok(answers.collect())
     }
 
     async fn call_all(
@@ -213,15 +221,44 @@ impl Settling<'_> {
     }
 }
 
-/// Takes back the claims of calls that were certainly not made. An output is false when somebody else has claimed the
-/// command since.
-struct Releasing<'e>(&'e Executor);
+/// The transaction that records failures.
+struct Failing<'e>(&'e Executor);
 
 #[async_trait]
-impl<'a> AllOrNone<Unmade<'a>, bool> for Releasing<'_> {
-    async fn attempt(&self, unmade: &[Unmade<'a>]) -> Result<Vec<bool>, Failure> {
-        let claims = unmade.iter().map(|unmade| (unmade.command.headers.command_id, unmade.claim.revision));
-        let released = inbox::release(&self.0.database, claims).await.map_err(of_inbox)?;
-        Ok(unmade.iter().map(|unmade| released.contains(&unmade.command.headers.command_id)).collect())
+impl<'a> AllOrNone<Unmade<'a>, Option<Answer>> for Failing<'_> {
+    async fn attempt(&self, unmade: &[Unmade<'a>]) -> Result<Vec<Option<Answer>>, Failure> {
+        let transaction = self.0.database.begin().await.map_err(of_database)?;
+        match self.work(&transaction, unmade).await {
+            Ok(answers) => {
+                transaction.commit().await.map_err(of_database)?;
+                Ok(answers)
+            }
+            Err(failure) => Err(rolled_back(transaction, failure).await),
+        }
+    }
+}
+
+impl Failing<'_> {
+    /// Asks the rule once more: another process may have answered the same command meanwhile.
+    async fn work(
+        &self,
+        transaction: &DatabaseTransaction,
+        unmade: &[Unmade<'_>],
+    ) -> Result<Vec<Option<Answer>>, Failure> {
+        let Executor { catalog, handlers, .. } = self.0;
+        let commands = unmade.iter().map(|unmade| unmade.command);
+        let mut records = Records::read(catalog, transaction, commands).await?;
+        let mut answers = Vec::with_capacity(unmade.len());
+        for Unmade { command, refusal, claim } in unmade {
+            let admission = records.admission(command);
+            answers.push(if admission == Admission::Execute {
+                records.fail(command, refusal, *claim)
+            } else {
+                let handler = &handlers[command.handler];
+                Some(records.answer_without_running(command, admission, handler)?)
+            });
+        }
+        records.write().await?;
+        Ok(answers)
     }
 }

@@ -69,7 +69,9 @@ impl<'a> Records<'a> {
 
     /// What the rule says to a command.
     pub(crate) fn admission(&self, command: &Incoming) -> Admission {
-        let facts = Facts { direction: command.headers.direction, redrive: command.headers.redrive };
+        let headers = &command.headers;
+        let facts =
+            Facts { direction: headers.direction, attempt: headers.attempt, redrive: headers.redrive };
         admit(self.own(command).map(|row| row.recorded), self.forward(command).map(|row| row.recorded), facts)
     }
 
@@ -103,6 +105,9 @@ impl<'a> Records<'a> {
             Some((Recorded::Rejected { .. }, reply)) => {
                 Answer { outcome: OutcomeKind::Rejected, reply: reply.clone() }
             }
+            Some((Recorded::Failed { .. }, reply)) => {
+                Answer { outcome: OutcomeKind::Failed, reply: reply.clone() }
+            }
             Some((Recorded::Claimed | Recorded::Tombstoned, _)) | None => {
                 let late =
                     Refusal::new("tombstoned", "this step was already undone; its command came too late");
@@ -128,7 +133,7 @@ impl<'a> Records<'a> {
             Effect::Rejected(reply) => {
                 (OutcomeKind::Rejected, Recorded::Rejected { redrive: command.headers.redrive }, reply)
             }
-            Effect::Failed(refusal) => return Answer::failed(self.catalog, &refusal),
+            Effect::Failed(refusal) => return self.record_failure(command, &refusal),
         };
         let own = next(self.own(command));
         self.writes.push(command.record(recorded, own, Some(reply.clone())));
@@ -139,6 +144,34 @@ impl<'a> Records<'a> {
             self.writes.push(command.tombstone(revision));
         }
         Answer { outcome, reply }
+    }
+
+    /// Records that an attempt failed, and gives its answer; `None` where silence is the only truthful answer: `failed`
+    /// promises that nothing happened, and an earlier claim than `ours` may have led to a call.
+    pub(crate) fn fail(
+        &mut self,
+        command: &Incoming,
+        refusal: &Refusal,
+        ours: Option<Claim>,
+    ) -> Option<Answer> {
+        let claimed = self.own(command).filter(|row| row.recorded == Recorded::Claimed);
+        let may_have_happened = claimed
+            .is_some_and(|row| !ours.is_some_and(|claim| claim.first && claim.revision == row.revision));
+        match (may_have_happened, command.headers.direction) {
+            (false, _) => Some(self.record_failure(command, refusal)),
+            // A compensation is only ever tried again, so its failure need not be remembered.
+            (true, Direction::Compensation) => Some(Answer::failed(self.catalog, refusal)),
+            (true, Direction::Forward) => None,
+        }
+    }
+
+    /// From now on no copy of this attempt runs.
+    fn record_failure(&mut self, command: &Incoming, refusal: &Refusal) -> Answer {
+        let answer = Answer::failed(self.catalog, refusal);
+        let headers = &command.headers;
+        let recorded = Recorded::Failed { attempt: headers.attempt, redrive: headers.redrive };
+        self.writes.push(command.record(recorded, next(self.own(command)), Some(answer.reply.clone())));
+        answer
     }
 
     /// Writes what was recorded; the transaction is still to be committed.

@@ -19,7 +19,7 @@ use crate::Data;
 use crate::definition::{Definition, Step, StepKind};
 use crate::ids::{Attempt, CommandId, DeadLetterId, Direction, Revision, SagaId, StepIndex};
 use crate::retry::Jitter;
-use crate::saga::{Effect, Event, Outcome, Reason, Refusal, Saga, State, StepRecord, StepStatus, Try};
+use crate::saga::{Echo, Effect, Event, Outcome, Reason, Refusal, Saga, State, StepRecord, StepStatus, Try};
 use crate::time::Timestamp;
 
 pub use moved::{Moment, Moved, Transition, Why};
@@ -68,7 +68,7 @@ pub fn transition(definition: &Definition, saga: &Saga, event: &Event, moment: M
     let mut mover = Mover { definition, saga: saga.clone(), moment, effects: Vec::new() };
     let done = match event {
         Event::Started { .. } => Err(Why::Begun),
-        Event::Replied { command_id, outcome } => mover.replied(*command_id, outcome),
+        Event::Replied { command_id, echo, outcome } => mover.replied(*command_id, *echo, outcome),
         Event::TimedOut(attempt) => mover.timed_out(*attempt),
         Event::RetryDue(attempt) => mover.retry_due(*attempt),
         Event::DeadlinePassed => mover.cancel("deadline_exceeded", "the saga's deadline has passed"),
@@ -123,11 +123,15 @@ impl Mover<'_> {
 
     // ---- events -----------------------------------------------------------------------------------------------
 
-    fn replied(&mut self, command: CommandId, outcome: &Outcome) -> Done {
+    /// A success counts whichever sending it answers. A refusal or failure counts for its own sending only: a participant
+    /// that refused an earlier `redrive` may be carrying out this one.
+    fn replied(&mut self, command: CommandId, echo: Option<Echo>, outcome: &Outcome) -> Done {
         let Some(current) = self.saga.current() else { return Err(self.not_current(command)) };
         if self.command_id(current) != Some(command) {
             return Err(self.not_current(command));
         }
+        let of_this_redrive = echo.is_none_or(|echo| echo.redrive == current.redrive);
+        let of_this_attempt = of_this_redrive && echo.is_none_or(|echo| echo.attempt == current.attempt);
         match (&self.saga.state, outcome) {
             (State::Completed | State::Compensated, _) => Err(Why::Ended),
             (
@@ -137,6 +141,8 @@ impl Mover<'_> {
                 self.succeeded(current, fields);
                 Ok(())
             }
+            (_, Outcome::Rejected { .. }) if !of_this_redrive => Err(Why::Late),
+            (_, Outcome::Failed { .. }) if !of_this_attempt => Err(Why::Late),
             (State::Awaiting(_) | State::Backoff { .. }, Outcome::Rejected { refusal }) => {
                 self.rejected(current, refusal);
                 Ok(())
@@ -247,9 +253,7 @@ impl Mover<'_> {
 
     fn redrive(&mut self, input: Option<&Data>) -> Done {
         let State::Stuck { at, .. } = &self.saga.state else { return Err(self.not_stuck()) };
-        // Where a refusal is an answer, one may still be on its way to us: the participant must not try what it refused.
-        let redrive = if self.may_be_refused(*at) { at.redrive } else { at.redrive.saturating_add(1) };
-        let again = Try { attempt: Attempt::FIRST, redrive, ..*at };
+        let again = Try { attempt: Attempt::FIRST, redrive: at.redrive.saturating_add(1), ..*at };
         if let Some(values) = input {
             self.saga.correction = Some(Arc::new(values.clone()));
         }

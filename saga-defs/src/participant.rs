@@ -4,7 +4,7 @@
 //! saga arrive in order on one partition, but may be repeated, and a compensation may arrive although its forward
 //! command never did.
 
-use crate::ids::Direction;
+use crate::ids::{Attempt, Direction};
 
 /// What a participant has recorded under one command id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -18,6 +18,14 @@ pub enum Recorded {
         /// The `redrive` of the command that was refused.
         redrive: u32,
     },
+    /// An attempt failed: nothing happened, and by the promise of a `failed` reply nothing will, however often that
+    /// attempt's command comes again. A later attempt may run.
+    Failed {
+        /// The attempt that failed.
+        attempt: Attempt,
+        /// Its `redrive`.
+        redrive: u32,
+    },
     /// A compensation came first: this forward command must never run.
     Tombstoned,
 }
@@ -27,6 +35,8 @@ pub enum Recorded {
 pub struct Incoming {
     /// Doing or undoing.
     pub direction: Direction,
+    /// Which attempt it is.
+    pub attempt: Attempt,
     /// How often an operator sent this command on its way anew; 0 at first. A refusal made no effect, so a higher
     /// number than the refused one may try again; a lower or equal number replays the refusal.
     pub redrive: u32,
@@ -51,14 +61,19 @@ pub fn admit(own: Option<Recorded>, forward: Option<Recorded>, command: Incoming
     match (own, command.direction) {
         (Some(Recorded::Succeeded), _) => Admission::Replay,
         (Some(Recorded::Rejected { redrive }), _) if command.redrive <= redrive => Admission::Replay,
-        (Some(Recorded::Tombstoned), _) => Admission::Refuse,
-        (Some(Recorded::Claimed | Recorded::Rejected { .. }) | None, Direction::Forward) => {
-            Admission::Execute
+        (Some(Recorded::Failed { attempt, redrive }), _)
+            if (command.redrive, command.attempt) <= (redrive, attempt) =>
+        {
+            Admission::Replay
         }
-        (Some(Recorded::Claimed | Recorded::Rejected { .. }), Direction::Compensation) => Admission::Execute,
+        (Some(Recorded::Tombstoned), _) => Admission::Refuse,
+        (Some(Recorded::Claimed | Recorded::Rejected { .. } | Recorded::Failed { .. }), _)
+        | (None, Direction::Forward) => Admission::Execute,
         (None, Direction::Compensation) => match forward {
             Some(Recorded::Succeeded | Recorded::Claimed) => Admission::Execute,
-            None | Some(Recorded::Rejected { .. } | Recorded::Tombstoned) => Admission::Tombstone,
+            None | Some(Recorded::Rejected { .. } | Recorded::Failed { .. } | Recorded::Tombstoned) => {
+                Admission::Tombstone
+            }
         },
     }
 }
@@ -75,8 +90,12 @@ mod tests {
         forward: Option<Recorded>,
         expected: Admission,
     ) {
-        let got = admit(own, forward, Incoming { direction, redrive });
+        let got = admit(own, forward, Incoming { direction, attempt: Attempt(2), redrive });
         assert_eq!(got, expected, "{direction:?} redrive {redrive}, own {own:?}, forward {forward:?}");
+    }
+
+    fn failed(attempt: u32, redrive: u32) -> Recorded {
+        Recorded::Failed { attempt: Attempt(attempt), redrive }
     }
 
     #[test]
@@ -88,6 +107,11 @@ mod tests {
         check(Forward, 9, Some(Recorded::Succeeded), None, Admission::Replay);
         check(Forward, 0, Some(Recorded::Rejected { redrive: 0 }), None, Admission::Replay);
         check(Forward, 1, Some(Recorded::Rejected { redrive: 0 }), None, Admission::Execute);
+        check(Forward, 0, Some(failed(1, 0)), None, Admission::Execute);
+        check(Forward, 0, Some(failed(2, 0)), None, Admission::Replay);
+        check(Forward, 0, Some(failed(3, 0)), None, Admission::Replay);
+        check(Forward, 1, Some(failed(3, 0)), None, Admission::Execute);
+        check(Forward, 0, Some(failed(1, 1)), None, Admission::Replay);
         check(Forward, 0, Some(Recorded::Tombstoned), None, Admission::Refuse);
         check(Forward, 9, Some(Recorded::Tombstoned), None, Admission::Refuse);
     }
@@ -99,6 +123,9 @@ mod tests {
         check(Compensation, 0, None, Some(Recorded::Claimed), Admission::Execute);
         check(Compensation, 0, None, None, Admission::Tombstone);
         check(Compensation, 0, None, Some(Recorded::Rejected { redrive: 3 }), Admission::Tombstone);
+        check(Compensation, 0, None, Some(failed(5, 0)), Admission::Tombstone);
+        check(Compensation, 0, Some(failed(1, 0)), Some(Recorded::Succeeded), Admission::Execute);
+        check(Compensation, 0, Some(failed(2, 0)), Some(Recorded::Succeeded), Admission::Replay);
         check(Compensation, 0, None, Some(Recorded::Tombstoned), Admission::Tombstone);
         check(Compensation, 0, Some(Recorded::Succeeded), Some(Recorded::Tombstoned), Admission::Replay);
         check(Compensation, 0, Some(Recorded::Claimed), Some(Recorded::Succeeded), Admission::Execute);

@@ -252,6 +252,9 @@ pub enum Event {
         /// Which command.
         #[serde(rename = "commandId")]
         command_id: CommandId,
+        /// Which sending of the command, where that matters and the participant says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        echo: Option<Echo>,
         /// What it said.
         #[serde(flatten)]
         outcome: Outcome,
@@ -306,6 +309,15 @@ pub enum Event {
         /// The operator's reason.
         reason: Arc<str>,
     },
+}
+
+/// Which sending of a command a reply answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Echo {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The `redrive`.
+    pub redrive: u32,
 }
 
 /// A reply's outcome.

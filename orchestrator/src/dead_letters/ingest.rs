@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use messaging::headers::DeadLetterHeaders;
 use messaging::{
-    Assignments, Consumer, ConsumerEvent, ConsumerLimits, Headers, KafkaError, KafkaSettings, Received, StartAt,
+    Assignments, Consumer, ConsumerEvent, ConsumerLimits, Headers, KafkaError, KafkaSettings, Received,
+    StartAt,
 };
 use saga_defs::ids::DeadLetterId;
 use saga_defs::time::Timestamp;
@@ -75,9 +76,15 @@ pub async fn run(
                 consumer.commit(&furthest(next));
             }
             Some(ConsumerEvent::OffsetVanished { partition, text, .. }) => {
-                tracing::error!(partition, text, "dead letters were dropped from the topic before they were read");
+                tracing::error!(
+                    partition,
+                    text,
+                    "dead letters were dropped from the topic before they were read"
+                );
             }
-            Some(ConsumerEvent::Failed(text)) => tracing::debug!(text, "the dead-letter consumer has trouble"),
+            Some(ConsumerEvent::Failed(text)) => {
+                tracing::debug!(text, "the dead-letter consumer has trouble")
+            }
             None => break,
         }
     }

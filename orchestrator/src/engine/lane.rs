@@ -19,7 +19,7 @@ use super::clock;
 use super::handle::{ActError, Answer, RETRY_AFTER, Request, Shown, StartError};
 use super::publisher::{Publisher, Settled};
 use super::rebalance::Rebalance;
-use super::records::{CODE_TOO_LARGE, RecordMaker};
+use super::records::RecordMaker;
 use super::shards::Shards;
 use super::{CACHED_SAGAS, EngineParts, EngineSettings};
 use crate::definitions::Definitions;
@@ -329,7 +329,7 @@ impl Lane {
         for settled in self.publisher.settle() {
             let (outgoing, problem) = match settled {
                 Settled::Acknowledged(outgoing) => (outgoing, None),
-                Settled::Refused(outgoing, text) => (outgoing, Some(text)),
+                Settled::Refused(outgoing, code, text) => (outgoing, Some((code, text))),
             };
             if let Some((shard, seq)) = outgoing.origin
                 && let Some(owned) = self.shards.get_mut(shard)
@@ -341,12 +341,12 @@ impl Lane {
                     let (shard, seq) = sent.row;
                     self.shards.confirmed(shard, sent.saga, seq, now.after(sent.timeout));
                 }
-                (Some(sent), Some(text)) => {
-                    let cause = Refusal::new(CODE_TOO_LARGE, text);
+                (Some(sent), Some((code, text))) => {
+                    let cause = Refusal::new(code, text);
                     let input = Input::Refused(sent.saga, sent.at, cause);
                     refused.push(Arrived { input, asker: None });
                 }
-                (None, Some(text)) => {
+                (None, Some((_, text))) => {
                     tracing::error!(topic = %outgoing.record.topic, text, "the broker refuses a record; it is left out");
                 }
                 (None, None) => {}

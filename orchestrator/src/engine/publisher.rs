@@ -13,6 +13,7 @@ use saga_defs::ids::{SagaId, Shard};
 use saga_defs::saga::Try;
 
 use super::deliveries::DeliveryQueue;
+use super::records::{CODE_REFUSED, CODE_TOO_LARGE};
 
 /// How long the producer waits for more records before it sends a request. It waits only while others are coming.
 pub const LINGER: Duration = Duration::from_millis(1);
@@ -46,8 +47,8 @@ pub struct SentAttempt {
 pub enum Settled {
     /// The broker has it.
     Acknowledged(Outgoing),
-    /// The broker will never take it.
-    Refused(Outgoing, String),
+    /// It was not written and never will be: why, as a stable code and in words.
+    Refused(Outgoing, &'static str, String),
 }
 
 /// The records in flight.
@@ -125,20 +126,27 @@ impl Publisher {
                     self.waiting.pop_front();
                 }
                 Err(SendError::QueueFull) => return,
-                Err(SendError::TooLarge) => {
-                    self.waiting.pop_front();
-                    let refused = DeliveryFailure::TooLarge("larger than the producer takes".to_owned());
-                    messaging::Deliveries::delivered(&*self.queue, token, Err(refused));
-                }
-                Err(SendError::Other(text)) => {
+                Err(SendError::Other(text)) if self.producer.is_fatal() => {
                     self.trouble = Some(text);
-                    if self.producer.is_fatal() {
-                        self.rebuild();
-                    }
+                    self.rebuild();
                     return;
                 }
+                Err(SendError::TooLarge) => {
+                    self.give_back(
+                        token,
+                        DeliveryFailure::TooLarge("larger than the producer takes".to_owned()),
+                    );
+                }
+                // No such partition, or the like: nothing behind it may wait for it.
+                Err(SendError::Other(text)) => self.give_back(token, DeliveryFailure::Refused(text)),
             }
         }
+    }
+
+    /// A record that was not even taken is reported like one that the broker refuses.
+    fn give_back(&mut self, token: u64, why: DeliveryFailure) {
+        self.waiting.pop_front();
+        messaging::Deliveries::delivered(&*self.queue, token, Err(why));
     }
 
     /// Takes the reports that have arrived.
@@ -150,9 +158,13 @@ impl Publisher {
                     self.trouble = None;
                     settled.extend(self.in_flight.remove(&token).map(Settled::Acknowledged));
                 }
-                Err(DeliveryFailure::TooLarge(text) | DeliveryFailure::Refused(text)) => {
+                Err(DeliveryFailure::TooLarge(text)) => {
                     let refused = self.in_flight.remove(&token);
-                    settled.extend(refused.map(|outgoing| Settled::Refused(outgoing, text)));
+                    settled.extend(refused.map(|outgoing| Settled::Refused(outgoing, CODE_TOO_LARGE, text)));
+                }
+                Err(DeliveryFailure::Refused(text)) => {
+                    let refused = self.in_flight.remove(&token);
+                    settled.extend(refused.map(|outgoing| Settled::Refused(outgoing, CODE_REFUSED, text)));
                 }
                 Err(DeliveryFailure::Unknown(text) | DeliveryFailure::Fatal(text)) => {
                     self.trouble = Some(text);

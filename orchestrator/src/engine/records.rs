@@ -20,6 +20,8 @@ use crate::store::letters::LetterRow;
 pub const CODE_UNBUILDABLE: &str = "command_cannot_be_built";
 /// Why a command cannot be sent.
 pub const CODE_TOO_LARGE: &str = "command_too_large";
+/// Why a command cannot be sent: there is no such topic or partition, or the broker finds it invalid.
+pub const CODE_REFUSED: &str = "command_refused_by_broker";
 
 /// Makes records.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use messaging::Received;
 use messaging::headers::{OutcomeKind, ReplyHeaders, redrive_of};
 use saga_defs::ids::{CommandId, DeadLetterId, SagaId, Shard, ShardCount};
-use saga_defs::saga::{Outcome, Refusal};
+use saga_defs::saga::{Echo, Outcome, Refusal};
 use saga_defs::time::Timestamp;
 use schemas::Catalog;
 
@@ -26,6 +26,8 @@ pub enum Reply {
         command: CommandId,
         /// The Avro record of its value.
         message_type: String,
+        /// Which sending of the command it answers; kept only where that matters.
+        echo: Option<Echo>,
         /// What it says.
         outcome: Outcome,
     },
@@ -63,7 +65,9 @@ pub fn read(record: &Received, shards: ShardCount, catalog: &Catalog) -> Reply {
     }
     match outcome(&headers, value, catalog) {
         Ok((message_type, outcome)) => {
-            Reply::Read { saga: headers.saga_id, command: headers.command_id, message_type, outcome }
+            // A success counts whichever sending it answers: the journal need not say which.
+            let echo = headers.echo.filter(|_| headers.outcome != OutcomeKind::Succeeded);
+            Reply::Read { saga: headers.saga_id, command: headers.command_id, message_type, echo, outcome }
         }
         Err(message) => Reply::Unreadable { message, saga },
     }

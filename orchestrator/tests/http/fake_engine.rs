@@ -107,7 +107,7 @@ impl FakeEngine {
         let at = saga.current().unwrap();
         let step = self.definition(saga).step(at.step).unwrap().name.clone();
         let command_id = CommandId::derive(saga.id, &step, at.direction);
-        self.happen(saga, Event::Replied { command_id, outcome }).await.unwrap()
+        self.happen(saga, Event::Replied { command_id, echo: None, outcome }).await.unwrap()
     }
 
     /// Every step succeeds.

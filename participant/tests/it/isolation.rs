@@ -23,10 +23,14 @@ async fn check(note: &str, expected: &str) {
         assert_eq!(reply.summary(), if is_bad { expected } else { "succeeded" });
     }
     assert_eq!(stack.count("SELECT count(*) FROM effects").await, 49);
-    assert_eq!(stack.count("SELECT count(*) FROM inbox").await, 49);
-    // It failed, so nothing is recorded, and the next attempt runs.
+    assert_eq!(stack.count("SELECT count(*) FROM inbox WHERE recorded = 'succeeded'").await, 49);
+    // `failed` promised that nothing happens: a copy of that attempt is answered alike, though it could succeed now.
+    stack.send_commands([&commands[31].with("note", "good")]).await;
+    assert_eq!(stack.replies_to(&commands[31], 2).await[1].summary(), expected);
+    assert_eq!(stack.count("SELECT count(*) FROM effects").await, 49);
+    // The next attempt runs.
     stack.send_commands([&commands[31].attempt(2).with("note", "good")]).await;
-    assert_eq!(stack.replies_to(&commands[31], 2).await[1].summary(), "succeeded");
+    assert_eq!(stack.replies_to(&commands[31], 3).await[2].summary(), "succeeded");
     running.stop().await;
 }
 

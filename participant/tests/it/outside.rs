@@ -30,9 +30,13 @@ async fn a_call_that_was_certainly_not_made_fails_and_may_be_tried_again() {
     let ring = ring(new_saga(), "not made");
     stack.send_commands([&ring]).await;
     assert_eq!(stack.replies_to(&ring, 1).await[0].summary(), "failed: bell_unavailable");
-    assert_eq!(stack.count("SELECT count(*) FROM inbox").await, 0);
+    assert_eq!(stack.count(&format!("{RECORDED}'failed'")).await, 1);
+    // A copy of the attempt that failed calls nothing; the next attempt does.
+    stack.send_commands([&ring.with("note", "ding")]).await;
+    assert_eq!(stack.replies_to(&ring, 2).await[1].summary(), "failed: bell_unavailable");
+    assert_eq!(shop.rings(ring.id()), (0, 0));
     stack.send_commands([&ring.attempt(2).with("note", "ding")]).await;
-    assert_eq!(stack.replies_to(&ring, 2).await[1].summary(), "succeeded");
+    assert_eq!(stack.replies_to(&ring, 3).await[2].summary(), "succeeded");
 
     // A step that only ever failed has nothing to undo.
     let never = crate::stack::ring(new_saga(), "not made");

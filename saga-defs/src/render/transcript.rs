@@ -80,7 +80,7 @@ pub fn transcript_line(
 
 fn what(definition: &Definition, saga: SagaId, event: &Event) -> String {
     match event {
-        Event::Replied { command_id, outcome } => match step_of(definition, saga, *command_id) {
+        Event::Replied { command_id, outcome, .. } => match step_of(definition, saga, *command_id) {
             Some((step, direction)) => {
                 let step = plain(step);
                 match (direction, outcome) {

@@ -90,7 +90,7 @@ impl Course {
         let saga = self.saga();
         let reply = |step: StepIndex, direction, outcome| {
             let name = self.definition.step(step).map_or("no such step", |step| &step.name);
-            Event::Replied { command_id: CommandId::derive(saga.id, name, direction), outcome }
+            Event::Replied { command_id: CommandId::derive(saga.id, name, direction), echo: None, outcome }
         };
         Some(match next {
             Move::ReplyCurrent(outcome) => {
@@ -100,7 +100,11 @@ impl Course {
             Move::ReplyAny(step, direction, outcome) => reply(StepIndex(step), direction, outcome),
             Move::Foreign(outcome) => {
                 let other = SagaId::new(BEGIN, [9; 10]);
-                Event::Replied { command_id: CommandId::derive(other, "step-0", Direction::Forward), outcome }
+                Event::Replied {
+                    command_id: CommandId::derive(other, "step-0", Direction::Forward),
+                    echo: None,
+                    outcome,
+                }
             }
             Move::TimerCurrent => match saga.state {
                 State::Awaiting(at) => Event::TimedOut(at),
@@ -219,7 +223,7 @@ pub(crate) fn events() -> impl Strategy<Value = Event> {
         CommandId::derive(SagaId::new(BEGIN, [3; 10]), &format!("step-{step}"), direction)
     });
     prop_oneof![
-        4 => (commands, outcomes()).prop_map(|(command_id, outcome)| Event::Replied { command_id, outcome }),
+        4 => (commands, outcomes()).prop_map(|(command_id, outcome)| Event::Replied { command_id, echo: None, outcome }),
         1 => wild_tries().prop_map(Event::TimedOut),
         1 => wild_tries().prop_map(Event::RetryDue),
         1 => (wild_tries(), refusals()).prop_map(|(attempt, cause)| Event::Unsendable { attempt, cause }),

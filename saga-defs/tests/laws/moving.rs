@@ -99,7 +99,7 @@ fn what_was_applied_is_never_applied_again() {
         let mut retries: Vec<Try> = Vec::new();
         for step in &course.steps {
             match &step.event {
-                Event::Replied { command_id, outcome: Outcome::Succeeded { .. } } => {
+                Event::Replied { command_id, outcome: Outcome::Succeeded { .. }, .. } => {
                     prop_assert!(successes.insert(*command_id), "{command_id} succeeded twice");
                 }
                 Event::TimedOut(at) => {

@@ -1,10 +1,7 @@
 //! The saga against a world: participants that keep their records by [`admit`], behind a network that loses, repeats,
 //! delays and reorders, with an operator and a clock at hand at any time. What counts is what really happened.
-//!
-//! Two things are taken for granted, since the core cannot see them: a participant that said `failed` to an attempt says
-//! so to every copy of it, and a `failed` reply does not come after the next attempt was sent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -14,7 +11,7 @@ use saga_defs::definition::{Definition, StepKind};
 use saga_defs::ids::{CommandId, Direction, SagaId};
 use saga_defs::machine::{Moment, Transition, start, transition};
 use saga_defs::participant::{Admission, Incoming, Recorded, admit};
-use saga_defs::saga::{Effect, Event, Outcome, Refusal, Saga, State, Status, Try};
+use saga_defs::saga::{Echo, Effect, Event, Outcome, Refusal, Saga, State, Status, Try};
 
 use crate::course::BEGIN;
 use crate::for_all;
@@ -76,7 +73,6 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 /// One sending of a command; its copies are equal to it.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
-    serial: usize,
     at: Try,
     command: CommandId,
     forward: CommandId,
@@ -84,8 +80,8 @@ struct Sent {
 
 #[derive(Clone, Debug)]
 struct Reply {
-    serial: usize,
     command: CommandId,
+    echo: Echo,
     outcome: Outcome,
 }
 
@@ -93,7 +89,6 @@ struct Reply {
 #[derive(Default)]
 struct Participants {
     records: HashMap<CommandId, Recorded>,
-    failed: HashSet<usize>,
     /// How often each step was done and not undone.
     done: HashMap<CommandId, i32>,
 }
@@ -102,11 +97,11 @@ impl Participants {
     fn take(&mut self, sent: Sent, handling: Handling) -> Outcome {
         let own = self.records.get(&sent.command).copied();
         let forward = self.records.get(&sent.forward).copied();
-        let incoming = Incoming { direction: sent.at.direction, redrive: sent.at.redrive };
+        let Try { direction, attempt, redrive, .. } = sent.at;
+        let incoming = Incoming { direction, attempt, redrive };
         let refused = |code: &str| Outcome::Rejected { refusal: Refusal::new(code, "") };
         let succeeded = || Outcome::Succeeded { fields: Data::new() };
         match admit(own, forward, incoming) {
-            Admission::Execute if self.failed.contains(&sent.serial) => failed(),
             Admission::Execute => match handling {
                 Handling::Succeed => {
                     let change = if sent.at.direction == Direction::Forward { 1 } else { -1 };
@@ -115,16 +110,17 @@ impl Participants {
                     succeeded()
                 }
                 Handling::Reject => {
-                    self.records.insert(sent.command, Recorded::Rejected { redrive: sent.at.redrive });
+                    self.records.insert(sent.command, Recorded::Rejected { redrive });
                     refused("refused")
                 }
                 Handling::Fail => {
-                    self.failed.insert(sent.serial);
+                    self.records.insert(sent.command, Recorded::Failed { attempt, redrive });
                     failed()
                 }
             },
             Admission::Replay => match own {
                 Some(Recorded::Rejected { .. }) => refused("refused"),
+                Some(Recorded::Failed { .. }) => failed(),
                 _ => succeeded(),
             },
             Admission::Tombstone => {
@@ -135,6 +131,10 @@ impl Participants {
             Admission::Refuse => refused("tombstoned"),
         }
     }
+}
+
+const fn echo(sent: Sent) -> Echo {
+    Echo { attempt: sent.at.attempt, redrive: sent.at.redrive }
 }
 
 fn failed() -> Outcome {
@@ -182,7 +182,6 @@ impl World {
             let Effect::Send(at) = effect else { continue };
             let name = &self.definition.step(at.step).expect("a step").name;
             let sent = Sent {
-                serial: self.sent.len(),
                 at: *at,
                 command: CommandId::derive(self.saga.id, name, at.direction),
                 forward: CommandId::derive(self.saga.id, name, Direction::Forward),
@@ -198,15 +197,12 @@ impl World {
         }
         let sent = self.commands.remove(0);
         let outcome = self.participants.take(sent, handling);
-        self.replies.push(Reply { serial: sent.serial, command: sent.command, outcome });
+        self.replies.push(Reply { command: sent.command, echo: echo(sent), outcome });
     }
 
     fn deliver(&mut self, reply: &Reply) {
-        let newest = self.sent.iter().rfind(|sent| sent.command == reply.command).map(|sent| sent.serial);
-        let overtaken = matches!(reply.outcome, Outcome::Failed { .. }) && newest != Some(reply.serial);
-        if !overtaken {
-            self.happen(&Event::Replied { command_id: reply.command, outcome: reply.outcome.clone() });
-        }
+        let (command_id, echo, outcome) = (reply.command, Some(reply.echo), reply.outcome.clone());
+        self.happen(&Event::Replied { command_id, echo, outcome });
     }
 
     fn timer(&mut self) {
@@ -231,10 +227,7 @@ impl World {
             }
             Act::DeliverCopy(which) if !self.replies.is_empty() => {
                 let reply = which.get(&self.replies).clone();
-                // A second copy of a failure would be counted as another one.
-                if !matches!(reply.outcome, Outcome::Failed { .. }) {
-                    self.deliver(&reply);
-                }
+                self.deliver(&reply);
             }
             Act::LoseReply(which) if !self.replies.is_empty() => {
                 self.replies.remove(which.index(self.replies.len()));
@@ -329,7 +322,7 @@ fn a_fair_network_brings_every_saga_to_an_end() {
                         [Handling::Succeed, Handling::Fail, Handling::Reject][usize::from(answer) - 1];
                     let sent = *world.sent.last().expect("a command is out");
                     let outcome = world.participants.take(sent, handling);
-                    world.deliver(&Reply { serial: sent.serial, command: sent.command, outcome });
+                    world.deliver(&Reply { command: sent.command, echo: echo(sent), outcome });
                 }
             }
             prop_assert!(world.moves <= bound, "{} moves, {bound} are enough", world.moves);

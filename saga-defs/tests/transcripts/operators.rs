@@ -1,6 +1,10 @@
 //! What an operator does to the booking saga: cancel, retry now, redrive, skip, letters; and sagas that are parked.
 
 use insta::assert_snapshot;
+use saga_defs::Data;
+use saga_defs::ids::{Attempt, CommandId, Direction};
+use saga_defs::machine::{Moment, Transition, Why, transition};
+use saga_defs::saga::{Echo, Event, Outcome, Refusal, Status};
 
 use crate::{BOOKING, booking, script};
 
@@ -328,19 +332,49 @@ fn a_redriven_letter_is_open_again_when_the_saga_gets_stuck() {
     ");
 }
 
-/// A step that business may refuse is refused or done under one command id, whatever the operator does: its participant
-/// must not be told to try anew what it refused, since the refusal may still be on its way to us.
+/// Each redrive of a command has a number, so that a participant may try anew what it refused, and a refusal that was
+/// still on its way is not taken for the answer to the new one.
 #[test]
-fn a_redriven_pivot_is_the_same_command() {
+fn each_redrive_has_a_number() {
     let at = |script: &str| script::saga_after(&BOOKING, script).current().unwrap();
-    assert_eq!(at("reserve ok, charge ok, confirm timeout x5, redrive").redrive, 0);
-    assert_eq!(at("reserve ok, quarantine, redrive").redrive, 0);
-    assert_eq!(at("reserve ok, charge declined, undo reserve rejected, redrive").redrive, 1);
+    assert_eq!(at("reserve ok, charge ok, confirm timeout x5, redrive").redrive, 1);
+    assert_eq!(at("reserve ok, quarantine, redrive").redrive, 1);
     assert_eq!(
         at("reserve ok, charge declined, undo reserve rejected, redrive, undo reserve failed x10, redrive")
             .redrive,
         2
     );
+}
+
+/// Applies a reply to the booking that stands at the second attempt of its redriven pivot.
+fn check_echo(attempt: u32, redrive: u32, outcome: Outcome, expected: Result<Status, Why>) {
+    let saga = script::saga_after(
+        &BOOKING,
+        "reserve ok, charge ok, confirm timeout x5, redrive, confirm timeout, back-off over",
+    );
+    let event = Event::Replied {
+        command_id: CommandId::derive(saga.id, "confirm-booking", Direction::Forward),
+        echo: Some(Echo { attempt: Attempt(attempt), redrive }),
+        outcome,
+    };
+    let got = match transition(&BOOKING, &saga, &event, Moment::of(&saga, saga.updated_at)) {
+        Transition::Moved(moved) => Ok(moved.saga.status()),
+        Transition::Ignored(why) => Err(why),
+    };
+    assert_eq!(got, expected, "attempt {attempt}, redrive {redrive}");
+}
+
+#[test]
+fn a_refusal_or_failure_counts_for_its_own_sending_only() {
+    let refusal = || Refusal::new("no", "");
+    let (rejected, failed) =
+        (|| Outcome::Rejected { refusal: refusal() }, || Outcome::Failed { refusal: refusal() });
+    check_echo(1, 1, rejected(), Ok(Status::Compensating));
+    check_echo(5, 0, rejected(), Err(Why::Late));
+    check_echo(2, 1, failed(), Ok(Status::Running));
+    check_echo(1, 1, failed(), Err(Why::Late));
+    check_echo(2, 0, failed(), Err(Why::Late));
+    check_echo(5, 0, Outcome::Succeeded { fields: Data::new() }, Ok(Status::Completed));
 }
 
 #[test]

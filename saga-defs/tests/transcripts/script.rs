@@ -124,6 +124,7 @@ impl<'a> Player<'a> {
                 let command_id = CommandId::derive(saga_id(9), "reserve-booking", Direction::Forward);
                 self.apply(Event::Replied {
                     command_id,
+                    echo: None,
                     outcome: Outcome::Succeeded { fields: Data::new() },
                 });
             }
@@ -189,7 +190,7 @@ impl<'a> Player<'a> {
         };
         let command_id = CommandId::derive(self.saga.id, &name, direction);
         self.now = self.now.after(Duration::from_millis(10));
-        self.apply(Event::Replied { command_id, outcome });
+        self.apply(Event::Replied { command_id, echo: None, outcome });
     }
 
     fn step(&self, word: &str) -> (StepIndex, &'a Step) {

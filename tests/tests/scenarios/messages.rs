@@ -219,6 +219,7 @@ fn reply(stack: &Stack, saga: SagaId, step: &str, message_type: &str, body: Valu
         saga_id: saga,
         command_id: CommandId::derive(saga, step, Direction::Forward),
         outcome: OutcomeKind::Succeeded,
+        echo: None,
         message_type: message_type.into(),
         traceparent: None,
     };

@@ -85,8 +85,9 @@ impl Draft<'_> {
         match replies::read(record, self.context.shard_count, catalog) {
             Read::Elsewhere(to) => self.pass_on(record, to),
             Read::Unreadable { message, saga } => self.refuse(shard, record, "undecodable", message, saga),
-            Read::Read { saga, command, message_type, outcome } => {
-                self.reply(shard, record, saga, command, &message_type, outcome);
+            Read::Read { saga, command, message_type, echo, outcome } => {
+                let event = Event::Replied { command_id: command, echo, outcome };
+                self.reply(shard, record, saga, command, &message_type, &event);
             }
         }
     }
@@ -98,16 +99,16 @@ impl Draft<'_> {
         saga: SagaId,
         command: CommandId,
         message_type: &str,
-        outcome: Outcome,
+        event: &Event,
     ) {
         let Some(held) = self.held(saga) else {
             let message = format!("there is no saga {saga}");
             return self.refuse(shard, record, "unknown_saga", message, None);
         };
-        if let Some(message) = mismatch(held, command, message_type, &outcome) {
+        if let Some(message) = mismatch(held, command, message_type, event) {
             return self.refuse(shard, record, "mismatch", message, Some(saga));
         }
-        match self.apply(saga, &Event::Replied { command_id: command, outcome }) {
+        match self.apply(saga, event) {
             Ok(()) => {}
             Err(Why::Foreign) => {
                 let message = format!("saga {saga} never sends the command {command}");
@@ -280,8 +281,8 @@ impl Draft<'_> {
 }
 
 /// Why a reply cannot be what it says: a success of a forward command carries that step's reply.
-fn mismatch(held: &Held, command: CommandId, message_type: &str, outcome: &Outcome) -> Option<String> {
-    let Outcome::Succeeded { .. } = outcome else { return None };
+fn mismatch(held: &Held, command: CommandId, message_type: &str, event: &Event) -> Option<String> {
+    let Event::Replied { outcome: Outcome::Succeeded { .. }, .. } = event else { return None };
     let step = held
         .definition
         .steps

@@ -91,7 +91,8 @@ impl World {
     }
 
     fn start(&self, n: u8) -> Input {
-        let input = json!({"userId": Uuid::nil(), "resourceId": Uuid::nil(), "amountMinor": 5, "currency": "EUR"});
+        let input =
+            json!({"userId": Uuid::nil(), "resourceId": Uuid::nil(), "amountMinor": 5, "currency": "EUR"});
         let start = StartSaga {
             definition: self.definitions.newest("booking").unwrap(),
             input: input.as_object().unwrap().clone(),
@@ -121,6 +122,7 @@ impl World {
             saga_id: id(n),
             command_id: CommandId::derive(id(n), step, Direction::Forward),
             outcome,
+            echo: None,
             message_type: message_type.into(),
             traceparent: None,
         };
@@ -163,7 +165,9 @@ fn told(batch: &Batch) -> String {
     }
     for (_, reply) in &batch.replies {
         let told = match reply {
-            Reply::Started(result) => result.as_ref().map(|saga| saga.revision.0).map_err(ToString::to_string),
+            Reply::Started(result) => {
+                result.as_ref().map(|saga| saga.revision.0).map_err(ToString::to_string)
+            }
             Reply::Acted(result) => result.as_ref().map(|saga| saga.revision.0).map_err(|e| format!("{e:?}")),
             Reply::Letter(result) => result.as_ref().map(|()| 0).map_err(ToString::to_string),
         };

@@ -2,6 +2,10 @@
 //! real Kafka protocol. Everything here panics when it does not go as it should: that is how a test fails.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends with the reason")]
 
+mod throughput;
+
+pub use throughput::measure;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
