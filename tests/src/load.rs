@@ -26,8 +26,6 @@ pub enum End {
     Completed,
     /// Everything is undone.
     Compensated,
-    /// One or the other: a fault may tip it.
-    Either,
 }
 
 /// A booking that was accepted.

@@ -1,7 +1,7 @@
 //! The questions that are asked after every disturbance: did every accepted booking end as it should, is the journal
 //! whole, did every effect happen once?
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -40,11 +40,12 @@ pub async fn check(stack: &Stack, accepted: &[Accepted]) -> Result<Seen> {
     let mut wrong = Vec::new();
     let sagas = sagas(stack).await?;
     let seen = starts(accepted, &sagas, &mut wrong);
-    once_per_key(stack, &mut wrong).await?;
+    once_per_key(stack, accepted, &sagas, &mut wrong).await?;
     gapless(stack, &mut wrong).await?;
     replays(stack, &sagas, &mut wrong).await?;
     effects(stack, &sagas, &mut wrong).await?;
     announced(stack, &sagas, &mut wrong).await?;
+    told_to_everyone(stack, &sagas, &mut wrong).await?;
     records(stack, &mut wrong).await?;
     ensure!(seen.completed > 0, "nothing completed: the disturbance hides that nothing works");
     ensure!(wrong.is_empty(), "{} violations:\n{}", wrong.len(), wrong[..wrong.len().min(SHOWN)].join("\n"));
@@ -89,7 +90,6 @@ fn starts(accepted: &[Accepted], sagas: &HashMap<SagaId, Saga>, wrong: &mut Vec<
         let fits = match end {
             End::Completed => status == "completed",
             End::Compensated => status == "compensated",
-            End::Either => true,
         };
         if !fits {
             wrong.push(format!(
@@ -102,12 +102,25 @@ fn starts(accepted: &[Accepted], sagas: &HashMap<SagaId, Saga>, wrong: &mut Vec<
     Seen { completed: count("completed"), compensated: count("compensated") }
 }
 
-/// A key makes at most one saga, also where the client never heard of it.
-async fn once_per_key(stack: &Stack, wrong: &mut Vec<String>) -> Result<()> {
-    let query = "SELECT r.saga_id || ' has ' || count(*) || ' keys' AS text FROM request_key r \
-                 JOIN saga s ON s.id = r.saga_id WHERE s.definition = 'booking' \
-                 GROUP BY r.saga_id HAVING count(*) > 1";
-    wrong.extend(stack.sagas.texts(query, vec![]).await?);
+/// A key makes one saga, and a saga has one key: also where the client never heard of it.
+async fn once_per_key(
+    stack: &Stack,
+    accepted: &[Accepted],
+    sagas: &HashMap<SagaId, Saga>,
+    wrong: &mut Vec<String>,
+) -> Result<()> {
+    let known: HashSet<SagaId> = accepted.iter().map(|accepted| accepted.saga).collect();
+    if known.len() != accepted.len() {
+        wrong.push(format!("{} requests were accepted, for {} sagas", accepted.len(), known.len()));
+    }
+    let mut keys: HashMap<SagaId, usize> = HashMap::new();
+    for row in stack.sagas.rows("SELECT saga_id FROM request_key", vec![]).await? {
+        *keys.entry(SagaId::from_uuid(row.try_get("", "saga_id")?)).or_default() += 1;
+    }
+    wrong
+        .extend(keys.iter().filter(|(_, keys)| **keys > 1).map(|(id, keys)| format!("{id} has {keys} keys")));
+    let nobodys = sagas.keys().filter(|id| !known.contains(*id) && !keys.contains_key(*id));
+    wrong.extend(nobodys.map(|id| format!("{id} was asked for by nobody")));
     Ok(())
 }
 
@@ -246,8 +259,58 @@ async fn said(stack: &Stack) -> Result<HashMap<String, HashSet<String>>> {
     Ok(said)
 }
 
-/// All records of one command have the same bytes, and all of one saga are in one partition; one domain event has one
-/// id, however often it is published.
+/// Every domain event of a booking is on its topic, under one id however often it was published.
+async fn told_to_everyone(
+    stack: &Stack,
+    sagas: &HashMap<SagaId, Saga>,
+    wrong: &mut Vec<String>,
+) -> Result<()> {
+    use booking_worker::{CANCELLED, CONFIRMED, CREATED};
+    use payment_worker::COMPLETED;
+    let bookings: HashMap<&SagaId, &Saga> =
+        sagas.iter().filter(|(_, saga)| saga.definition.name.ends_with("booking")).collect();
+    let completed = |saga: &Saga| saga.status().as_str() == "completed";
+    let cancelled = "SELECT booking_id::text AS text FROM bookings WHERE status = 'cancelled'";
+    let cancelled: HashSet<String> = stack.bookings.texts(cancelled, vec![]).await?.into_iter().collect();
+    for (topic, is_due) in [
+        (CREATED, &(|_: &str, saga: &Saga| completed(saga)) as &dyn Fn(&str, &Saga) -> bool),
+        (COMPLETED, &|_, saga| completed(saga)),
+        (CONFIRMED, &|_, saga| completed(saga)),
+        (CANCELLED, &|id, _| cancelled.contains(id)),
+    ] {
+        let mut missing = Vec::new();
+        let mut ids: HashMap<String, HashSet<String>> = HashMap::new();
+        let complete = eventually("every domain event is told", SOON, async || {
+            ids = events(stack, topic).await?;
+            missing = bookings
+                .iter()
+                .map(|(id, saga)| (id.to_string(), saga))
+                .filter(|(id, saga)| is_due(id, saga) && !ids.contains_key(id))
+                .map(|(id, _)| format!("{topic} says nothing of {id}"))
+                .collect();
+            Ok(missing.is_empty().then_some(()))
+        });
+        if complete.await.is_err() {
+            wrong.append(&mut missing);
+        }
+        let doubled = ids.iter().filter(|(_, ids)| ids.len() > 1);
+        wrong.extend(doubled.map(|(key, ids)| format!("{topic} of {key} happened {} times", ids.len())));
+    }
+    Ok(())
+}
+
+/// The ids of the events of each key.
+async fn events(stack: &Stack, topic: &str) -> Result<HashMap<String, HashSet<String>>> {
+    let mut ids: HashMap<String, HashSet<String>> = HashMap::new();
+    for record in stack.topic_ever(topic).await? {
+        let event = record.headers.text("event-id").context("an event has an id")?.to_owned();
+        let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
+        ids.entry(key).or_default().insert(event);
+    }
+    Ok(ids)
+}
+
+/// All records of one command have the same bytes, and all of one saga are in one partition.
 async fn records(stack: &Stack, wrong: &mut Vec<String>) -> Result<()> {
     for topic in ["booking.commands", "payment.commands"] {
         let mut values = HashMap::new();
@@ -266,21 +329,6 @@ async fn records(stack: &Stack, wrong: &mut Vec<String>) -> Result<()> {
                 ));
             }
         }
-    }
-    for topic in [booking_worker::CREATED, booking_worker::CONFIRMED, payment_worker::COMPLETED] {
-        let mut ids: BTreeMap<Option<Vec<u8>>, HashSet<String>> = BTreeMap::new();
-        for record in stack.topic_ever(topic).await? {
-            let event = record.headers.text("event-id").unwrap_or_default().to_owned();
-            ids.entry(record.key).or_default().insert(event);
-        }
-        let doubled = ids.iter().filter(|(_, ids)| ids.len() > 1);
-        wrong.extend(doubled.map(|(key, ids)| {
-            format!(
-                "{topic} of {} happened {} times",
-                String::from_utf8_lossy(key.as_deref().unwrap_or_default()),
-                ids.len()
-            )
-        }));
     }
     Ok(())
 }

@@ -12,7 +12,6 @@ use saga_defs::definition::Definition;
 use saga_defs::ids::DefinitionRef;
 use schemas::Catalog;
 use tokio::sync::OnceCell;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::api::Api;
@@ -26,12 +25,13 @@ use crate::wait::{SOON, eventually};
 pub const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Topics whose records outlive their broker in the memory of a stack.
-const REMEMBERED: [&str; 6] = [
+const REMEMBERED: [&str; 7] = [
     "saga.events",
     "booking.commands",
     "payment.commands",
     booking_worker::CREATED,
     booking_worker::CONFIRMED,
+    booking_worker::CANCELLED,
     payment_worker::COMPLETED,
 ];
 
@@ -154,8 +154,14 @@ impl Stack {
     /// # Errors
     /// It is not.
     pub async fn start_orchestrator(&self) -> Result<Arc<Orchestrator>> {
-        let service = self.run(Program::Orchestrator, &["serve"])?;
-        // Kept at once, so that its log is shown if it does not come up.
+        self.adopt(self.run(Program::Orchestrator, &["serve"])?).await
+    }
+
+    /// Takes an orchestrator that was started by [`Stack::run`] for one of the stack's, when it is ready.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn adopt(&self, service: Service) -> Result<Arc<Orchestrator>> {
         let url = match listening(&service).await {
             Ok(url) => url,
             Err(error) => return Err(error.context(service.last_words())),
@@ -326,13 +332,16 @@ impl Stack {
             .with_context(|| format!("no definition {id}"))
     }
 
-    /// Sets how many units a resource has.
+    /// Sets how many units a resource has, by the booking worker's own command.
     ///
     /// # Errors
-    /// The booking worker refuses.
-    pub async fn set_capacity(&self, resource: Uuid, units: i64) -> Result<()> {
-        let url = self.bookings.url().into();
-        Ok(booking_worker::set_capacity(&url, resource, units, &CancellationToken::new()).await?)
+    /// It refuses.
+    pub async fn set_capacity(&self, resource: Uuid, units: u32) -> Result<()> {
+        let (resource, units) = (resource.to_string(), units.to_string());
+        let set = self.run(Program::BookingWorker, &["resource", "set", &resource, "--capacity", &units])?;
+        let status = set.ended(SOON).await?;
+        ensure!(status.success(), "{status}: {}", set.output()?);
+        Ok(())
     }
 
     /// The ends of all logs, for people who look why a scenario failed.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use tests::api::BookingRequest;
+use tests::api::{BookingRequest, id};
 use tests::load::Load;
 use tests::oracle::{check, epochs};
 use tests::process::{Program, Signal};
@@ -129,6 +129,36 @@ fn a_verb_reaches_the_owner_whichever_orchestrator_is_asked() {
 }
 
 #[test]
+fn one_key_makes_one_booking_at_two_orchestrators() {
+    on_own_stack(TWO, async |stack| {
+        let apis = stack.apis();
+        for _ in 0..5 {
+            let booking = BookingRequest::default().keyed(uuid::Uuid::new_v4().to_string());
+            let asked = (0..10).map(|number| {
+                let (api, booking) = (&apis[number % 2], &booking);
+                async move {
+                    // While shards change hands there is nobody to ask.
+                    eventually("it is accepted", TAKEOVER, async || {
+                        let answer = api.book(booking).await?;
+                        Ok((answer.status != 503).then_some(answer))
+                    })
+                    .await
+                }
+            });
+            let answers = futures::future::try_join_all(asked).await?;
+            for answer in &answers {
+                assert_eq!((answer.status, &answer.text), (201, &answers[0].text));
+            }
+            let bookings = "SELECT count(*) AS n FROM bookings WHERE user_id = $1";
+            let saga = id(&answers[0].json()?, "bookingId")?;
+            apis[0].saga_is(saga, "completed").await?;
+            assert_eq!(stack.bookings.number(bookings, vec![booking.user.into()]).await?, 1);
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn an_orchestrator_that_dies_again_and_again_loses_nothing() {
     on_own_stack(Options::default(), async |stack| {
         let load = Load::of(8);
@@ -188,9 +218,17 @@ fn workers_that_die_do_nothing_twice() {
                 stack.worker(program)?.kill()?;
                 stack.start_worker(program)?;
             }
+            for program in [Program::BookingWorker, Program::PaymentWorker] {
+                load.accepts(10, TAKEOVER).await?;
+                let worker = stack.worker(program)?;
+                worker.signal(Signal::Terminate)?;
+                let status = worker.ended(STOP_LIMIT).await?;
+                ensure!(status.success(), "told to stop, {} ended with {status}", program.name());
+                stack.start_worker(program)?;
+            }
             load.accepts(20, TAKEOVER).await?;
             load.stop();
-            anyhow::Ok(())
+            Ok(())
         };
         tokio::try_join!(load.run(stack), disturb)?;
         check(stack, &load.accepted()).await?;

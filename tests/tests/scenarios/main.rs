@@ -11,3 +11,4 @@ mod outcomes;
 mod requests;
 mod settings;
 mod starts;
+mod storm;

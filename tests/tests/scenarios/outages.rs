@@ -7,6 +7,7 @@ use serde_json::json;
 use tests::api::BookingRequest;
 use tests::load::{Accepted, End, Load};
 use tests::oracle::check;
+use tests::process::Program;
 use tests::scenario::on_own_stack;
 use tests::stack::Options;
 use tests::wait::{SOON, eventually};
@@ -64,9 +65,27 @@ fn a_broker_that_comes_and_goes_loses_nothing() {
             anyhow::Ok(())
         };
         tokio::try_join!(load.run(stack), disturb)?;
-        let accepted: Vec<Accepted> =
-            load.accepted().into_iter().map(|one| Accepted { end: End::Either, ..one }).collect();
-        check(stack, &accepted).await?;
+        check(stack, &load.accepted()).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn an_orchestrator_waits_for_a_broker_that_comes_later() {
+    if tests::kafka::is_real() {
+        return;
+    }
+    on_own_stack(Options { orchestrators: 0, ..Options::default() }, async |stack| {
+        let kafka = stack.kafka();
+        kafka.embedded()?.down()?;
+        let early = stack.run(Program::Orchestrator, &["serve"])?;
+        eventually("it says that it waits", SOON, async || {
+            Ok(early.output()?.contains("waiting for the broker").then_some(()))
+        })
+        .await?;
+        kafka.embedded()?.up()?;
+        let saga = stack.adopt(early).await?.api.start_booking(&BookingRequest::default()).await?;
+        stack.api()?.saga_is(saga, "completed").await?;
         Ok(())
     });
 }

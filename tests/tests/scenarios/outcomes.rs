@@ -118,7 +118,7 @@ fn a_gateway_that_stays_down_is_a_rejection_in_the_end() {
         booking: cancelled, units taken 0
         payment: pending 1000 EUR
         gateway: nothing
-        inbox: reserve-booking succeeded, undo reserve-booking succeeded
+        inbox: reserve-booking succeeded, charge-payment failed, undo reserve-booking succeeded
         ");
         assert_eq!(shown(&stack.api()?, saga).await?, json!(["CANCELLED", "gateway_unavailable"]));
         Ok(())
