@@ -119,8 +119,8 @@ pub trait ExternalHandler: Send + Sync + 'static {
     /// instead, and [`call_each`](crate::call_each) for calls one by one.
     async fn call(&self, commands: &[&Command<Self::Command>]) -> Vec<Result<Self::Answer, CallError>>;
 
-    /// Writes down what was answered, and says what became of each command, in the same order. An
-    /// [`Outcome::Failed`] leaves the command claimed.
+    /// Writes down what was answered, and says what became of each command, in the same order. [`Outcome::Failed`] is a
+    /// promise that nothing happened outside, at this attempt or an earlier one.
     async fn settle(
         &self,
         transaction: &DatabaseTransaction,

@@ -194,6 +194,10 @@ fn part<'a>(packed: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use migrations::participant::Inbox;
+    use sea_orm::TransactionTrait;
+    use sea_orm_migration::{MigrationTrait, SchemaManager};
+
     use super::*;
 
     fn event(topic: &'static str, value: &[u8]) -> StoredEvent {
@@ -221,5 +225,20 @@ mod tests {
             assert_eq!(unpack(&packed[..cut]), None, "cut at {cut}");
         }
         assert_eq!(unpack(&[255; 8]), None);
+    }
+
+    /// Without statistics, as on the first day, and with a plan made once for all batches.
+    #[tokio::test]
+    async fn the_inbox_is_read_by_its_key_whatever_the_planner_knows() {
+        let url = local_postgres::TestServer::shared().fresh_database();
+        let database = crate::connect(&url.into(), "plan").await.unwrap();
+        Inbox.up(&SchemaManager::new(&database)).await.unwrap();
+        let session = database.begin().await.unwrap();
+        session.execute_unprepared("SET plan_cache_mode = force_generic_plan").await.unwrap();
+        session.execute_unprepared(&format!("PREPARE read (uuid[]) AS {READ}")).await.unwrap();
+        let explain = Statement::from_string(DbBackend::Postgres, "EXPLAIN EXECUTE read ('{}')".to_owned());
+        let lines = session.query_all_raw(explain).await.unwrap();
+        let plan: Vec<String> = lines.iter().map(|line| line.try_get_by_index(0).unwrap()).collect();
+        assert!(plan[0].contains("Index Scan using inbox_pkey"), "{plan:#?}");
     }
 }

@@ -60,8 +60,8 @@ pub enum Outcome<R> {
         /// What everyone else may know about it.
         events: Vec<DomainEvent>,
     },
-    /// It did not work, nothing happened, and it may work later. Nothing is recorded: the next attempt runs again. The
-    /// handler must have written nothing for this command.
+    /// It did not work, nothing happened, and it may work later. The attempt is recorded as failed, so that no copy of it
+    /// runs; the next attempt does. The handler must have written nothing for this command.
     Failed(Refusal),
 }
 
