@@ -1,4 +1,4 @@
-//! How many charges the payment worker makes: `cargo run --release -p payment-worker --example throughput [N] [PER_SECOND]`
+//! How many charges the payment worker makes: `cargo run --release -p payment-worker --example charges [N] [PER_SECOND]`
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How many reservations the booking worker makes: `cargo run --release -p booking-worker --example throughput [N] [PER_SECOND]`
+//! How many reservations the booking worker makes: `cargo run --release -p booking-worker --example reservations [N] [PER_SECOND]`
 
 use booking_worker::{CANCELLED, CONFIRMED, CREATED, migrate, serve};
 use participant::service::WorkerSettings;
