@@ -22,7 +22,7 @@ use crate::databases::Databases;
 use crate::terminal::{Terminal, counted, grouped};
 
 /// Connections that start bookings.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 256;
 /// No more starts while so many sagas are open: the load of a busy shop, not a queue of minutes.
 const OPEN_SAGAS: u64 = 2_000;
 /// How often the orchestrator is asked how many sagas are open.
