@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod load;
 pub mod oracle;
 pub mod process;
+pub mod recipes;
 pub mod scenario;
 pub mod stack;
 pub mod story;

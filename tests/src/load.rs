@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use futures::stream::{FuturesUnordered, StreamExt};
 use saga_defs::ids::SagaId;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ use crate::wait::eventually;
 
 /// How long a client goes on asking for one booking.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a client waits for an answer before it asks somebody else.
+const ANSWER: Duration = Duration::from_secs(8);
 /// How long a client waits for the end of its booking before it asks for the next.
 const WAIT_S: u32 = 1;
 
@@ -114,10 +117,14 @@ async fn insist(stack: &Stack, booking: &BookingRequest, mut turn: usize) -> Res
         let apis = stack.apis();
         turn += 1;
         let Some(api) = apis.get(turn % apis.len().max(1)) else { return Ok(None) };
-        let answer = match api.book(booking).await {
-            Ok(answer) => answer,
-            Err(error) => {
+        let answer = match timeout(ANSWER, api.book(booking)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
                 last = format!("{error:#}");
+                return Ok(None);
+            }
+            Err(_) => {
+                last = format!("none from {} within {ANSWER:?}", api.base());
                 return Ok(None);
             }
         };

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -83,10 +84,9 @@ impl Service {
             .arg(program.name())
             .args(arguments)
             .env_clear()
-            .envs(
-                std::env::vars()
-                    .filter(|(name, _)| matches!(name.as_str(), "PATH" | "RUST_BACKTRACE" | "TMPDIR")),
-            )
+            .envs(std::env::vars().filter(|(name, _)| {
+                matches!(name.as_str(), "PATH" | "RUST_BACKTRACE" | "RUST_LOG" | "TMPDIR")
+            }))
             .envs(environment)
             .env(PARENT, std::process::id().to_string())
             .stdin(Stdio::null())
@@ -194,6 +194,27 @@ pub fn services_program() -> Result<PathBuf> {
     program
         .filter(|program| program.is_file())
         .ok_or_else(|| anyhow!("no `services` beside {}; cargo test -p tests makes it", test.display()))
+}
+
+/// A folder for the logs of one stack, below the build's folder. Those of processes that are gone are removed.
+///
+/// # Errors
+/// It cannot be made.
+pub fn log_folder() -> Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let program = services_program()?;
+    let all = program.parent().context("the build's folder")?.join("scenario-logs");
+    for old in fs::read_dir(&all).into_iter().flatten().flatten() {
+        let owner = old.file_name().to_string_lossy().parse::<u32>().ok();
+        if owner.is_some_and(|pid| pid != std::process::id() && !Path::new(&format!("/proc/{pid}")).exists())
+        {
+            let _ = fs::remove_dir_all(old.path());
+        }
+    }
+    let folder =
+        all.join(std::process::id().to_string()).join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    Ok(folder)
 }
 
 type Request = (Command, Sender<io::Result<Child>>);

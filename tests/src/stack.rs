@@ -1,7 +1,7 @@
 //! Everything that a scenario runs against: broker, databases, and the services as processes of their own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,8 @@ use uuid::Uuid;
 use crate::api::Api;
 use crate::database::Database;
 use crate::kafka::{self, COMMAND_PARTITIONS, Kafka, SHARDS, TOPIC_PARTITIONS};
-use crate::process::{Environment, Program, Service, Signal, services_program};
+use crate::process::{Environment, Program, Service, Signal, log_folder};
+use crate::recipes::{self, definitions_folder, schemas_folder};
 use crate::travel::{Agency, Skill};
 use crate::wait::{SOON, eventually};
 
@@ -91,15 +92,15 @@ impl Stack {
     /// # Errors
     /// A part of it does not start; the text says which.
     pub async fn start(options: Options) -> Result<Self> {
-        let catalog = Arc::new(catalog()?);
-        let definitions = definitions(&catalog)?;
+        let catalog = Arc::new(recipes::catalog()?);
+        let definitions = recipes::definitions(&catalog)?;
         let kafka = Kafka::start(&definitions).await.context("the broker")?;
         let (sagas, bookings, payments) =
             tokio::try_join!(Database::fresh(), Database::fresh(), Database::fresh())
                 .context("the databases")?;
         let stack = Self {
             options,
-            folder: folder()?,
+            folder: log_folder()?,
             definitions,
             catalog,
             sagas,
@@ -456,50 +457,6 @@ async fn ready(orchestrator: &Orchestrator) -> Result<()> {
         Ok(answer.ok().filter(|answer| answer.status == 200).map(drop))
     })
     .await
-}
-
-/// The definitions that only scenarios use.
-pub fn definitions_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("definitions")
-}
-
-/// The schemas that only scenarios use.
-pub fn schemas_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas")
-}
-
-fn catalog() -> Result<Catalog> {
-    let sources = Catalog::read_dir(&schemas_folder())?;
-    Catalog::shipped().with_sources(sources).map_err(|errors| anyhow::anyhow!("{errors:?}"))
-}
-
-fn definitions(catalog: &Catalog) -> Result<Vec<Definition>> {
-    let sources = orchestrator::definitions::sources(Some(&definitions_folder()))?;
-    sources
-        .iter()
-        .map(|(origin, source)| Ok(orchestrator::definitions::parse(origin, source, catalog)?))
-        .collect()
-}
-
-/// A folder for the logs of one stack, below the build's folder. Those of processes that are gone are removed.
-///
-/// # Errors
-/// It cannot be made.
-pub fn folder() -> Result<PathBuf> {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    let program = services_program()?;
-    let all = program.parent().context("the build's folder")?.join("scenario-logs");
-    for old in fs::read_dir(&all).into_iter().flatten().flatten() {
-        let owner = old.file_name().to_string_lossy().parse::<u32>().ok();
-        if owner.is_some_and(|pid| pid != std::process::id() && !Path::new(&format!("/proc/{pid}")).exists())
-        {
-            let _ = fs::remove_dir_all(old.path());
-        }
-    }
-    let folder =
-        all.join(std::process::id().to_string()).join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
-    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    Ok(folder)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -20,7 +20,7 @@ async fn complaint(program: Program, name: &str, value: Option<&str>) -> Result<
         Some(value) => settings.insert(name.to_owned(), value.to_owned()),
         None => settings.remove(name),
     };
-    let folder = tests::stack::folder()?;
+    let folder = tests::process::log_folder()?;
     let service = Service::start(program, &["serve"], &settings, &folder.join("program.log"))?;
     let status = service.ended(SOON).await.with_context(|| format!("{name}={value:?}"))?;
     let output = service.output()?;
