@@ -48,9 +48,6 @@ pub(crate) struct Start {
 /// Starts the saga, or repeats the answer that its key was given.
 pub(crate) async fn start(app: &App, start: Start) -> Answer {
     let Start { face, definition, input, business_key, traceparent, key, wait } = start;
-    if let Some(recorded) = idempotency::before(&app.api.reads, key.as_ref()).await? {
-        return repeat(app, face, key, wait, recorded).await;
-    }
     let request = StartSaga { definition, input, business_key, traceparent, key };
     match app.api.engine.start(request).await {
         Ok(saga) => answer(app, face, key, wait, saga).await,
@@ -59,6 +56,10 @@ pub(crate) async fn start(app: &App, start: Start) -> Answer {
             repeat(app, face, key, wait, recorded).await
         }
         Err(StartError::Busy { retry_after }) => {
+            // What was started before is answered all the same.
+            if let Some(recorded) = idempotency::before(&app.api.reads, key.as_ref()).await? {
+                return repeat(app, face, key, wait, recorded).await;
+            }
             let text = "the orchestrator takes no starts at the moment: it has too much to do, or its database or \
                         its shards are away";
             Err(Problem::new(Kind::Busy, text).retry_after(retry_after))

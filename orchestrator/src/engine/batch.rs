@@ -7,7 +7,7 @@ mod inputs;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,6 +124,8 @@ pub struct Context<'a> {
     pub sagas: &'a HashMap<SagaId, Held>,
     /// The letters that the inputs name.
     pub letters: &'a HashMap<DeadLetterId, StoredLetter>,
+    /// The idempotency keys of starts that have been used before.
+    pub taken_keys: &'a HashSet<Vec<u8>>,
     /// The recipes.
     pub definitions: &'a Definitions,
     /// Makes records.

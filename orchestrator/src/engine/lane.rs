@@ -158,11 +158,16 @@ impl Lane {
             Ok(letters) => letters,
             Err(error) => return self.pause(&error).await,
         };
+        let taken_keys = match self.taken_keys(group).await {
+            Ok(taken) => taken,
+            Err(error) => return self.pause(&error).await,
+        };
         let context = Context {
             shards: &self.shards,
             shard_count: self.shard_count,
             sagas: &self.sagas,
             letters: &letters,
+            taken_keys: &taken_keys,
             definitions: &self.definitions,
             records: &self.maker,
             incarnation: &self.settings.incarnation,

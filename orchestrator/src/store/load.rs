@@ -1,6 +1,6 @@
 //! What the engine reads: sagas that are not in memory, and what a take-over needs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saga_defs::ids::{SagaId, Shard};
 use saga_defs::saga::{Effect, Saga};
@@ -74,6 +74,20 @@ impl Store {
             }
         }
         Ok(found)
+    }
+
+    /// Which of these idempotency keys have been used.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn taken_keys(&self, hashes: &[[u8; 32]]) -> Result<HashSet<Vec<u8>>, StoreError> {
+        if hashes.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let hashes: Vec<Vec<u8>> = hashes.iter().map(|hash| hash.to_vec()).collect();
+        let sql = "SELECT key_hash FROM request_key WHERE key_hash = ANY($1::bytea[])";
+        let rows = self.db.query_all_raw(statement(sql, vec![hashes.into()])).await?;
+        rows.iter().map(|row| Ok(row.try_get("", "key_hash")?)).collect()
     }
 
     /// The waiting sagas of a shard after `after`, in order of id, at most [`LOAD_CHUNK`]. The scan begins at the

@@ -1,6 +1,6 @@
 //! A batch in the making: applies events to sagas and collects what follows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saga_defs::ids::{Attempt, CommandId, DeadLetterId, Revision, SagaId, Shard};
 use saga_defs::machine::{self, Moment, Moved, Transition, Why};
@@ -41,6 +41,8 @@ pub(super) struct Draft<'a> {
     order: Vec<SagaId>,
     /// Values that operators gave letters in place of their own.
     pub(super) edited: HashMap<DeadLetterId, Vec<u8>>,
+    /// The keys that starts of this batch use.
+    keys: HashSet<[u8; 32]>,
 }
 
 impl<'a> Draft<'a> {
@@ -52,6 +54,7 @@ impl<'a> Draft<'a> {
             offsets: HashMap::new(),
             order: Vec::new(),
             edited: HashMap::new(),
+            keys: HashSet::new(),
         }
     }
 
@@ -290,6 +293,11 @@ impl<'a> Draft<'a> {
         let (actor, reason) = (actor.to_owned(), reason.to_owned());
         self.batch.writes.audit.push(AuditRow { id: Uuid::now_v7(), at, actor, verb, saga, letter, reason });
         self.key(key, saga.map_or(Uuid::nil(), SagaId::as_uuid));
+    }
+
+    /// Whether a start may use this key: nobody did before, nor does another start of this batch.
+    pub(super) fn take_key(&mut self, key: RequestKey) -> bool {
+        !self.context.taken_keys.contains(key.key_hash.as_slice()) && self.keys.insert(key.key_hash)
     }
 
     pub(super) fn key(&mut self, key: Option<RequestKey>, saga: Uuid) {

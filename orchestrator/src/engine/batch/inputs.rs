@@ -52,6 +52,12 @@ impl Draft<'_> {
             self.batch.replies.push((position, Reply::Started(Err(busy))));
             return;
         };
+        if let Some(key) = start.key
+            && !self.take_key(key)
+        {
+            self.batch.replies.push((position, Reply::Started(Err(super::StartError::KeyTaken))));
+            return;
+        }
         let event = Event::Started {
             input: start.input.clone(),
             business_key: start.business_key.clone(),

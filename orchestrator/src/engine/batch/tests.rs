@@ -1,6 +1,6 @@
 //! What inputs come to, as lines: what is written, published and answered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use schemas::Catalog;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::handle::{Act, StartSaga, Verb};
+use super::super::handle::{Act, RequestKey, StartSaga, Verb};
 use super::super::records::RecordMaker;
 use super::super::shards::{Owned, Shards};
 use super::super::{EngineSettings, INBOX};
@@ -32,6 +32,7 @@ struct World {
     definitions: Definitions,
     maker: RecordMaker,
     count: ShardCount,
+    taken_keys: HashSet<Vec<u8>>,
     now: Timestamp,
     offset: i64,
 }
@@ -62,6 +63,7 @@ impl World {
             definitions: Definitions::of([Definition::parse(BOOKING).unwrap()]),
             maker: RecordMaker::new(Catalog::shipped(), &settings),
             count: ShardCount::new(1).unwrap(),
+            taken_keys: HashSet::new(),
             now: START,
             offset: 0,
         }
@@ -73,6 +75,7 @@ impl World {
             shard_count: self.count,
             sagas: &self.sagas,
             letters: &HashMap::new(),
+            taken_keys: &self.taken_keys,
             definitions: &self.definitions,
             records: &self.maker,
             incarnation: "broker",
@@ -197,6 +200,26 @@ fn a_start_is_journalled_published_and_answered() {
     answer Ok(1)
     shard 0: next 2, offset 0
     ");
+}
+
+#[test]
+fn a_key_starts_one_saga() {
+    let mut world = World::new();
+    world.taken_keys.insert(vec![2; 32]);
+    let with_key = |n: u8, key: u8| {
+        let mut start = world.start(n);
+        if let Input::Start(_, start) = &mut start {
+            start.key = Some(RequestKey { key_hash: [key; 32], request_hash: [0; 32] });
+        }
+        start
+    };
+    let inputs = [with_key(1, 1), with_key(2, 1), with_key(3, 2)];
+    let batch = world.decide(&inputs);
+    assert_eq!((batch.writes.inserts.len(), batch.writes.keys.len()), (1, 1));
+    let answers: Vec<String> =
+        told(&batch).lines().filter(|l| l.starts_with("answer")).map(str::to_owned).collect();
+    let taken = "answer Err(\"the idempotency key has been used\")";
+    assert_eq!(answers, ["answer Ok(1)", taken, taken]);
 }
 
 #[test]

@@ -296,6 +296,17 @@ impl Lane {
         Ok(letters.into_iter().map(|stored| (stored.row.id, stored)).collect())
     }
 
+    /// Which keys of the starts have been used before. One look-up for the batch: a look-up a request would cost more
+    /// than the start itself. A key that is used at this very moment elsewhere is found by the commit.
+    pub(super) async fn taken_keys(&self, group: &[Arrived]) -> Result<HashSet<Vec<u8>>, StoreError> {
+        let key = |arrived: &Arrived| match &arrived.input {
+            Input::Start(_, start) => start.key.map(|key| key.key_hash),
+            _ => None,
+        };
+        let hashes: Vec<[u8; 32]> = group.iter().filter_map(key).collect();
+        self.store.taken_keys(&hashes).await
+    }
+
     pub(super) fn count(&self, facts: &[Fact]) {
         for fact in facts {
             match fact {
