@@ -104,6 +104,11 @@ impl Burst {
         let _ = std::fs::remove_file(file);
     }
 
+    /// How many bookings.
+    pub(crate) fn bookings(self) -> usize {
+        usize::try_from(self.bookings).unwrap_or(usize::MAX)
+    }
+
     /// How many bookings of that kind.
     pub(crate) fn count(self, kind: Kind) -> u32 {
         let rest = (0..self.bookings % 10).filter(|number| Kind::of(*number) == kind).count();

@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::data_dir::DataDir;
 use crate::databases::{self, Databases, SagaCounts, Urls};
 use crate::options::Options;
-use crate::terminal::{Style, Terminal, counted};
+use crate::terminal::{Style, Terminal, counted, grouped};
 
 /// How long the services may take from their start to their readiness.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -328,10 +328,10 @@ fn tell(found: SagaCounts, terminal: Terminal) {
     match found.open {
         0 => text.push_str("; none was in flight"),
         1 => text.push_str("; the one in flight goes on"),
-        open => text.push_str(&format!("; the {open} in flight go on")),
+        open => text.push_str(&format!("; the {} in flight go on", grouped(open))),
     }
     if found.stuck > 0 {
-        text.push_str(&format!("; {} stuck and waits for an operator", found.stuck));
+        text.push_str(&format!("; stuck until an operator acts: {}", grouped(found.stuck)));
     }
     terminal.say(&format!("  {} {text}", terminal.paint(Style::Green, "ok")));
 }

@@ -132,7 +132,10 @@ impl Outcome {
             terminal.entry("start to end", &percentiles(&self.times));
             terminal
                 .entry("", &format!("{} without those that had to back off", percentiles(&self.plain_times)));
-            tell_cpu(cpu, self.times.len(), span, terminal);
+            // What was asked for again has cost time too, and no saga came of it.
+            if self.times.len() == burst.bookings() {
+                tell_cpu(cpu, self.times.len(), span, terminal);
+            }
         }
         tell_report(report, terminal);
         tell_lines(&self.unexpected, terminal);
