@@ -139,8 +139,8 @@ struct Booking {
     booking_id: Uuid,
 }
 
-/// Starts every booking and waits until all sagas have ended, those of earlier runs too. `open` is how many of these
-/// there were before the services started.
+/// Starts every booking and waits until all have ended, those of earlier runs too. `open` is how many of these there
+/// were before the services started.
 pub(crate) async fn run(
     burst: Burst,
     api: SocketAddr,
@@ -163,12 +163,12 @@ pub(crate) async fn run(
     Ok(accepted)
 }
 
-/// Waits until no saga is open, or none will end any more.
+/// Waits until no booking is open, or none will end any more.
 pub(crate) async fn settle(databases: &Databases) -> Result<()> {
     let mut last = (u64::MAX, Instant::now());
     loop {
         let asked = Instant::now();
-        let open = databases.sagas().await?.open;
+        let open = databases.sagas().await?.open_bookings;
         if open == 0 {
             return Ok(());
         }
@@ -274,11 +274,11 @@ async fn wait_for_ends(load: &Load, databases: &Databases, open_before: u64, bar
         tokio::time::sleep(LOOK_EVERY).await;
     }
     settle(databases).await?;
-    bar.show(answered, databases.sagas().await?.open);
+    bar.show(answered, databases.sagas().await?.open_bookings);
     Ok(())
 }
 
-/// How many sagas are open, as the orchestrator counts them: costs it nothing.
+/// How many bookings are open, as the orchestrator counts them: costs it nothing.
 struct Meter {
     client: Client,
     open_before: u64,
@@ -298,14 +298,12 @@ impl Meter {
     }
 }
 
-/// The sum of all series of that name in a Prometheus text.
+/// The sum of all series of that name in a Prometheus text that are about bookings.
 fn sum(text: &str, name: &str) -> u64 {
     let values = text.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        if !rest.starts_with(['{', ' ']) {
-            return None;
-        }
-        rest.rsplit_once(' ')?.1.parse::<f64>().ok()
+        let (labels, value) = line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once("} ")?;
+        let ours = labels.split(',').any(|label| label == "definition=\"booking\"");
+        ours.then(|| value.parse::<f64>().ok()).flatten()
     });
     values.sum::<f64>() as u64
 }
@@ -376,9 +374,10 @@ mod tests {
 
     #[test]
     fn series_are_added_up() {
-        let text = "# TYPE saga_started_total counter\nsaga_started_total{definition=\"a\"} 3\n\
-                    saga_started_total{definition=\"b\"} 4\nsaga_started_total_other 100\nx 1\n";
-        assert_eq!(sum(text, "saga_started_total"), 7);
-        assert_eq!(sum(text, "saga_ended_total"), 0);
+        let text = "# TYPE x_total counter\nx_total{definition=\"booking\",status=\"a\"} 3\n\
+                    x_total{status=\"b\",definition=\"booking\"} 4\nx_total{definition=\"trip\"} 100\n\
+                    x_total_other{definition=\"booking\"} 100\nx_total 100\n";
+        assert_eq!(sum(text, "x_total"), 7);
+        assert_eq!(sum(text, "y_total"), 0);
     }
 }

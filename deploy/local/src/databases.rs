@@ -120,13 +120,20 @@ impl Databases {
 
     /// How many sagas there are.
     pub(crate) async fn sagas(&self) -> Result<SagaCounts> {
-        let sql = "SELECT count(*) AS total, count(*) FILTER (WHERE status IN ('running', 'compensating')) AS open, \
-                   count(*) FILTER (WHERE status = 'stuck') AS stuck FROM saga";
+        let sql = "SELECT count(*) AS total, count(*) FILTER (WHERE open) AS open, \
+                       count(*) FILTER (WHERE open AND definition = 'booking') AS open_bookings, \
+                       count(*) FILTER (WHERE status = 'stuck') AS stuck \
+                   FROM (SELECT definition, status, status IN ('running', 'compensating') AS open FROM saga) s";
         let Some(row) = rows(&self.orchestrator, sql, []).await?.into_iter().next() else {
             bail!("the table saga cannot be counted");
         };
         let count = |name| row.try_get::<i64>("", name).map(|number| u64::try_from(number).unwrap_or(0));
-        Ok(SagaCounts { total: count("total")?, open: count("open")?, stuck: count("stuck")? })
+        Ok(SagaCounts {
+            total: count("total")?,
+            open: count("open")?,
+            open_bookings: count("open_bookings")?,
+            stuck: count("stuck")?,
+        })
     }
 }
 
@@ -136,6 +143,8 @@ pub(crate) struct SagaCounts {
     pub(crate) total: u64,
     /// Neither ended nor stuck.
     pub(crate) open: u64,
+    /// Those of the booking definition.
+    pub(crate) open_bookings: u64,
     /// Waiting for an operator.
     pub(crate) stuck: u64,
 }

@@ -8,7 +8,7 @@
 //! Cargo builds only the program that it runs, so the services are linked in as libraries; each runs as a process of its
 //! own, which is this program again under a sub-command that `--help` does not show.
 //!
-//! Read [`run`] first: it is the whole story of one start.
+//! Read `run.rs` first: it is the whole story of one start.
 
 mod broker;
 mod burst;

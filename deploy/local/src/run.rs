@@ -138,7 +138,8 @@ async fn run_burst(bookings: u32, reached: &Reached, dir: &DataDir, terminal: Te
     let file = dir.burst();
     let burst = Burst::open(&file, bookings, terminal)?;
     let (begun, before) = (OffsetDateTime::now_utc(), CpuTimes::now(&reached.processes));
-    let accepted = burst::run(burst, reached.api, &reached.databases, reached.found.open, terminal).await?;
+    let accepted =
+        burst::run(burst, reached.api, &reached.databases, reached.found.open_bookings, terminal).await?;
     let cpu = cpu_since(&before, &reached.processes);
     Burst::close(&file);
     let outcome = Outcome::of(&reached.databases, &accepted, begun).await?;
