@@ -107,6 +107,17 @@ impl Database {
         self.allow_connections(true).await
     }
 
+    /// Drops it, whoever is connected: hundreds of databases are a lot to clear away at the end of a test run.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn drop(self) -> Result<()> {
+        self.connection.close().await?;
+        let maintenance = connect(&TestServer::shared().maintenance_url()).await?;
+        maintenance.execute_unprepared(&format!("DROP DATABASE \"{}\" WITH (FORCE)", self.name)).await?;
+        Ok(maintenance.close().await?)
+    }
+
     async fn allow_connections(&self, allowed: bool) -> Result<()> {
         let maintenance = connect(&TestServer::shared().maintenance_url()).await?;
         let alter = format!("ALTER DATABASE \"{}\" ALLOW_CONNECTIONS {allowed}", self.name);

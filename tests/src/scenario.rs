@@ -17,7 +17,12 @@ use crate::stack::{Options, Stack};
 pub fn on_own_stack(options: Options, scenario: impl AsyncFnOnce(&Stack) -> Result<()>) {
     runtime().block_on(async {
         match Stack::start(options).await {
-            Ok(stack) => tell(&stack, scenario).await,
+            Ok(stack) => {
+                tell(&stack, scenario).await;
+                if let Err(error) = stack.end().await {
+                    panic!("the stack does not end: {error:#}");
+                }
+            }
             Err(error) => panic!("the stack does not start: {error:#}"),
         }
     });

@@ -399,6 +399,18 @@ impl Stack {
         self.folder.join(format!("{}-{number}.log", program.name()))
     }
 
+    /// Stops everything and drops the databases.
+    ///
+    /// # Errors
+    /// A database cannot be dropped.
+    pub async fn end(self) -> Result<()> {
+        self.stop();
+        for database in [&self.sagas, &self.bookings, &self.payments] {
+            database.clone().drop().await?;
+        }
+        Ok(())
+    }
+
     /// Stops everything in good order: on a real broker, members that are killed would block their groups for a while.
     fn stop(&self) {
         let orchestrators = lock(&self.orchestrators);
