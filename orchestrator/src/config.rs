@@ -88,7 +88,12 @@ impl Config {
             command_partitions: count(COMMAND_PARTITIONS)?,
             topic_partitions: u16::try_from(base.event_topics.partitions).unwrap_or(u16::MAX),
             replication: base.event_topics.replication,
-            definitions_dir: settings.text(DEFINITIONS_DIR).map(PathBuf::from),
+            definitions_dir: match settings.text(DEFINITIONS_DIR).map(PathBuf::from) {
+                Some(folder) if !folder.is_dir() => {
+                    return Err(settings.wrong(DEFINITIONS_DIR, "a folder of definitions (*.toml)"));
+                }
+                folder => folder,
+            },
             allow_forced_outcomes: settings.switch(ALLOW_FORCED_OUTCOMES)?,
             base,
         })

@@ -144,10 +144,7 @@ impl Definitions {
         for (origin, source) in sources(folder)? {
             let definition = parse(&origin, &source, catalog)?;
             match all.get(&definition.id.name, definition.id.version) {
-                Some(known)
-                    if known.steps == definition.steps
-                        && known.deadline == definition.deadline
-                        && known.input == definition.input => {}
+                Some(known) if same_recipe(&known, &definition) => {}
                 Some(known) => {
                     let definition = known.id.clone();
                     return Err(DefinitionsError::Published { origin, definition });
@@ -158,13 +155,26 @@ impl Definitions {
                     let id = &definition.id;
                     let values = vec![(*id.name).into(), version(id).into(), source.into()];
                     let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
-                    store.connection().execute_raw(statement).await.map_err(StoreError::from)?;
-                    all.insert(definition);
+                    let made = store.connection().execute_raw(statement).await.map_err(StoreError::from)?;
+                    if made.rows_affected() == 1 {
+                        all.insert(definition);
+                        continue;
+                    }
+                    // Another process published this version a moment ago; what it published counts.
+                    match all.find(store, &definition.id).await? {
+                        Some(known) if same_recipe(&known, &definition) => {}
+                        _ => return Err(DefinitionsError::Published { origin, definition: definition.id }),
+                    }
                 }
             }
         }
         Ok(all)
     }
+}
+
+/// Whether two texts of one version say the same, comments and spacing apart.
+fn same_recipe(one: &Definition, other: &Definition) -> bool {
+    one.steps == other.steps && one.deadline == other.deadline && one.input == other.input
 }
 
 fn version(id: &DefinitionRef) -> i32 {

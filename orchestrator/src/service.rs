@@ -57,6 +57,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     store.make_journal_partitions().await?;
     let Some(incarnation) = ready_broker(&config, &definitions, &stop).await? else { return Ok(()) };
     let metrics = Metrics::new()?;
+    if address.ip().is_unspecified() && config.advertise_url.is_none() {
+        tracing::warn!(%address, "ADVERTISE_URL is not set: other orchestrators cannot reach this one at that address");
+    }
     let advertise = config.advertise_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let settings = EngineSettings {
         advertise_url: advertise.into(),
@@ -94,7 +97,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         allow_forced_outcomes: config.allow_forced_outcomes,
     };
     announce(address);
-    let watch = watch(&engine, &store, &stop);
+    let watch = watch(&engine, || letters.is_finished(), &store, &stop);
     let served = api::serve(api, listener, stop.clone(), HttpLimits::default());
     let (died, served) = tokio::join!(watch, served);
     served.context("the HTTP server")?;
@@ -111,9 +114,14 @@ fn announce(address: std::net::SocketAddr) {
     let _ = out.flush();
 }
 
-/// Ends everything if the lane has died, so that whoever runs the process starts it anew; keeps journal partitions
+/// Ends everything if the lane or the dead-letter consumer has died, so that whoever runs the process starts it anew; keeps journal partitions
 /// ahead of time.
-async fn watch(engine: &Engine, store: &Store, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn watch(
+    engine: &Engine,
+    letters_ended: impl Fn() -> bool,
+    store: &Store,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let mut kept = tokio::time::Instant::now();
     loop {
         tokio::select! {
@@ -123,6 +131,10 @@ async fn watch(engine: &Engine, store: &Store, stop: &CancellationToken) -> anyh
         if engine.has_died() {
             stop.cancel();
             anyhow::bail!("the engine's lane ended by itself; the log above says why");
+        }
+        if letters_ended() {
+            stop.cancel();
+            anyhow::bail!("the dead-letter consumer ended by itself; the log above says why");
         }
         if kept.elapsed() >= HOUSEKEEPING {
             kept = tokio::time::Instant::now();

@@ -4,6 +4,7 @@
 //! offset is committed after the letters are stored, and a letter that is stored stays as it is, so that reading a
 //! record twice does no harm.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub const GROUP: &str = "saga-orchestrator-dead-letters";
 const BATCH: usize = 200;
 /// How long to wait before asking a database again that did not answer.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long the last commit of offsets may take.
+const LAST_COMMIT: Duration = Duration::from_secs(3);
 /// The source of letters that are ours.
 const OURS: &[u8] = b"orchestrator";
 
@@ -54,6 +57,7 @@ pub async fn run(
     let limits = ConsumerLimits { batch_records: BATCH, queued_batches: 2 };
     let (consumer, mut events) =
         Consumer::start(&kafka, GROUP, &[DEAD_LETTERS], limits, Arc::new(FromCommitted))?;
+    let mut last: HashMap<(Arc<str>, i32), i64> = HashMap::new();
     loop {
         let event = tokio::select! {
             () = stop.cancelled() => break,
@@ -73,7 +77,9 @@ pub async fn run(
                 }
                 let next: Vec<_> =
                     polled.records.iter().map(|r| (r.topic.clone(), r.partition, r.offset + 1)).collect();
-                consumer.commit(&furthest(next));
+                let next = furthest(next);
+                consumer.commit(&next);
+                last.extend(next.into_iter().map(|(topic, partition, next)| ((topic, partition), next)));
             }
             Some(ConsumerEvent::OffsetVanished { partition, text, .. }) => {
                 tracing::error!(
@@ -87,6 +93,12 @@ pub async fn run(
             }
             None => break,
         }
+    }
+    let last: Vec<_> = last.into_iter().map(|((topic, partition), next)| (topic, partition, next)).collect();
+    if !last.is_empty()
+        && let Err(error) = consumer.commit_and_wait(&last, LAST_COMMIT).await
+    {
+        tracing::info!(%error, "the last offsets were not committed; those letters are looked at again");
     }
     // Leaving the group joins a thread.
     let _ = tokio::task::spawn_blocking(move || consumer.stop()).await;

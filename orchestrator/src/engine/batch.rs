@@ -49,6 +49,8 @@ pub enum Input {
     Due(Shard, SagaId),
     /// The broker does not take a command.
     Refused(SagaId, Try, Refusal),
+    /// The broker does not take the copy of a letter.
+    CopyRefused(Shard, DeadLetterId, String),
     /// The database refused what this saga would have become.
     Quarantine(SagaId, Refusal),
 }

@@ -1,9 +1,10 @@
 //! What others may ask of the engine.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
+use messaging::Consumer;
 use saga_defs::Data;
 use saga_defs::definition::Definition;
 use saga_defs::ids::{DeadLetterId, SagaId, Shard, ShardCount};
@@ -207,7 +208,7 @@ pub struct EngineHealth {
     pub shards_owned: usize,
     /// How many there are.
     pub shard_count: u16,
-    /// How long ago the consumer polled.
+    /// How long ago the consumer polled, or the lane was at work, whichever is longer ago.
     pub consumer_poll_age: Duration,
     /// Shards that stopped, each with why.
     pub stopped_shards: Vec<(Shard, String)>,
@@ -230,9 +231,23 @@ pub(super) struct Shown {
     pub(super) health: Mutex<EngineHealth>,
     pub(super) unpublished: AtomicUsize,
     pub(super) stopping: AtomicBool,
+    /// When the lane was last seen at work.
+    last_beat: Mutex<Option<Instant>>,
 }
 
 impl Shown {
+    /// The lane is alive.
+    pub(super) fn beat(&self) {
+        if let Ok(mut beat) = self.last_beat.lock() {
+            *beat = Some(Instant::now());
+        }
+    }
+
+    fn beat_age(&self) -> Duration {
+        let beat = self.last_beat.lock().ok().and_then(|beat| *beat);
+        beat.map_or(Duration::ZERO, |beat| beat.elapsed())
+    }
+
     pub(super) fn update(&self, change: impl FnOnce(&mut EngineHealth)) {
         if let Ok(mut health) = self.health.lock() {
             change(&mut health);
@@ -248,6 +263,7 @@ pub struct EngineHandle {
     pub(super) store: Store,
     pub(super) shard_count: ShardCount,
     pub(super) answer_limit: Duration,
+    pub(super) consumer: Weak<Consumer>,
 }
 
 impl EngineHandle {
@@ -323,7 +339,10 @@ impl EngineHandle {
 
     /// How the engine is.
     pub fn health(&self) -> EngineHealth {
-        self.shown.health.lock().map(|health| health.clone()).unwrap_or_default()
+        let mut health = self.shown.health.lock().map(|health| health.clone()).unwrap_or_default();
+        let polled = self.consumer.upgrade().map(|consumer| consumer.last_poll_age()).unwrap_or_default();
+        health.consumer_poll_age = polled.max(self.shown.beat_age());
+        health
     }
 
     async fn ask<T>(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use messaging::headers::redrive_of;
 use messaging::{Consumer, ConsumerEvent, Received};
 use saga_defs::ids::{SagaId, Shard, ShardCount};
 use saga_defs::saga::{Refusal, Saga};
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{Batch, Context, Held, Input, Reply};
 use super::clock;
 use super::handle::{ActError, Answer, RETRY_AFTER, Request, Shown, StartError};
-use super::publisher::{Publisher, Settled};
+use super::publisher::{Outgoing, Publisher, Settled};
 use super::rebalance::Rebalance;
 use super::records::RecordMaker;
 use super::shards::Shards;
@@ -31,6 +32,9 @@ use crate::store::{Store, StoreError};
 const DATABASE_PAUSE: Duration = Duration::from_millis(200);
 /// An idle lane saves a watermark that has moved after this long.
 const IDLE_SAVE: Duration = Duration::from_secs(1);
+/// A lane that lost shards without a rebalance ends after this long, so that its process starts anew and joins the group
+/// again: what it has read of them meanwhile must be read again. A rebalance that is on its way comes sooner.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where everything that happens comes from.
 pub(super) struct Sources {
@@ -61,6 +65,10 @@ pub struct Lane {
     pub(super) last_commit: Instant,
     pub(super) last_save: Instant,
     pub(super) stopped: Vec<(Shard, String)>,
+    /// Since when shards are missing that the group still gives to us.
+    pub(super) orphaned: Option<Instant>,
+    /// Starts that wait for a shard or for room.
+    pub(super) held: VecDeque<Request>,
 }
 
 /// One input, and who waits for its answer.
@@ -68,6 +76,18 @@ pub struct Lane {
 pub(super) struct Arrived {
     pub(super) input: Input,
     pub(super) asker: Option<Asker>,
+}
+
+impl Arrived {
+    /// Whether a client asked for it who waits no more.
+    fn is_given_up(&self) -> bool {
+        match &self.asker {
+            Some(Asker::Start(asker)) => asker.is_closed(),
+            Some(Asker::Act(asker)) => asker.is_closed(),
+            Some(Asker::Letter(asker)) => asker.is_closed(),
+            None => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -82,6 +102,7 @@ enum Outcome {
     Done,
     ShardsLost,
     DecideAgain,
+    LetterMoved,
     Refused { message: String, constraint: Option<String> },
 }
 
@@ -107,12 +128,20 @@ impl Lane {
             last_commit: Instant::now(),
             last_save: Instant::now(),
             stopped: Vec::new(),
+            orphaned: None,
+            held: VecDeque::new(),
         }
     }
 
     /// Runs until told to stop; then finishes what is in hand.
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
+            if self.orphaned.is_some_and(|since| since.elapsed() > ORPHAN_LIMIT) {
+                tracing::error!(
+                    "shards that the group gives to this process are owned by another or by nobody"
+                );
+                return;
+            }
             let arrived = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -129,6 +158,11 @@ impl Lane {
     async fn process(&mut self, arrived: Vec<Arrived>) {
         let mut groups = VecDeque::from([arrived]);
         while let Some(mut group) = groups.pop_front() {
+            // Who has been told that nothing happened must be right.
+            group.retain(|arrived| !arrived.is_given_up());
+            if group.is_empty() {
+                continue;
+            }
             self.load(&group).await;
             match self.attempt(&mut group).await {
                 Outcome::Done => {}
@@ -138,13 +172,15 @@ impl Lane {
                     groups.push_front(group);
                 }
                 Outcome::DecideAgain => groups.push_front(group),
+                Outcome::LetterMoved if group.len() == 1 => groups.push_front(group),
                 Outcome::Refused { message, constraint } if group.len() == 1 => {
                     if let Some(again) = self.refuse(group, &message, constraint.as_deref()) {
                         groups.push_front(vec![again]);
                     }
                 }
-                Outcome::Refused { .. } => {
-                    // One saga's rows are refused: halve until it is alone, so that its neighbours go on.
+                Outcome::Refused { .. } | Outcome::LetterMoved => {
+                    // One saga's rows are refused, or two inputs want one letter: halve until each is alone, so that
+                    // its neighbours go on and it sees what the others have done.
                     let second = group.split_off(group.len() / 2);
                     groups.push_front(second);
                     groups.push_front(group);
@@ -182,7 +218,7 @@ impl Lane {
                 Outcome::Done
             }
             Ok(Committed::Fenced) => Outcome::ShardsLost,
-            Ok(Committed::LetterMoved) => Outcome::DecideAgain,
+            Ok(Committed::LetterMoved) => Outcome::LetterMoved,
             Err(StoreError::Refused { message, constraint, .. }) => Outcome::Refused { message, constraint },
             Err(error @ (StoreError::TryAgain { .. } | StoreError::Row(_))) => self.pause(&error).await,
             Err(StoreError::Unknown(error)) => {
@@ -234,18 +270,26 @@ impl Lane {
         for (shard, saga, wake) in batch.rearmed {
             self.shards.set_wake(shard, saga, wake);
         }
-        for (id, moved) in batch.moved {
+        // A shard that was lost while the commit was unanswered: its owner does the rest.
+        let ours = |shard: Shard| self.shards.get(shard).is_some();
+        let moved: Vec<_> = batch.moved.into_iter().filter(|(_, moved)| ours(moved.shard)).collect();
+        let outgoing: Vec<Outgoing> = batch
+            .outgoing
+            .into_iter()
+            .filter(|outgoing| outgoing.origin.is_none_or(|(shard, _)| ours(shard)))
+            .collect();
+        for (id, moved) in moved {
             self.shards.set_wake(moved.shard, id, moved.wake);
             self.remember(id, moved.held);
         }
-        for outgoing in &batch.outgoing {
+        for outgoing in &outgoing {
             if let Some((shard, seq)) = outgoing.origin
                 && let Some(owned) = self.shards.get_mut(shard)
             {
                 owned.begin_publish(seq);
             }
         }
-        for outgoing in batch.outgoing {
+        for outgoing in outgoing {
             self.publisher.send(outgoing);
         }
         for (position, reply) in batch.replies {
@@ -269,11 +313,17 @@ impl Lane {
         }
         while self.cached.len() > CACHED_SAGAS {
             // Ended sagas leave stale entries here; the oldest one goes, whatever it is.
-            if let Some(oldest) = self.cached.pop_front()
-                && !self.waiters.contains_key(&oldest)
-            {
-                self.sagas.remove(&oldest);
+            let Some(oldest) = self.cached.pop_front() else { return };
+            let waited_for = self.waiters.get_mut(&oldest).is_some_and(|waiters| {
+                waiters.retain(|waiter| !waiter.is_closed());
+                !waiters.is_empty()
+            });
+            if waited_for {
+                self.cached.push_back(oldest);
+                return;
             }
+            self.waiters.remove(&oldest);
+            self.sagas.remove(&oldest);
         }
     }
 
@@ -323,7 +373,7 @@ impl Lane {
             Input::Record(_, record) => record.headers.text("saga-id").and_then(|text| text.parse().ok()),
             Input::Act(act) => Some(act.saga),
             Input::Due(_, saga) | Input::Refused(saga, _, _) | Input::Quarantine(saga, _) => Some(*saga),
-            Input::Start(..) | Input::Letter(_) => None,
+            Input::Start(..) | Input::Letter(_) | Input::CopyRefused(..) => None,
         }
     }
 
@@ -352,16 +402,20 @@ impl Lane {
                     refused.push(Arrived { input, asker: None });
                 }
                 (None, Some((_, text))) => {
+                    if let (Some(letter), Some((shard, _))) =
+                        (redrive_of(&outgoing.record.headers), outgoing.origin)
+                    {
+                        let input = Input::CopyRefused(shard, letter, text.clone());
+                        refused.push(Arrived { input, asker: None });
+                    }
                     tracing::error!(topic = %outgoing.record.topic, text, "the broker refuses a record; it is left out");
                 }
                 (None, None) => {}
             }
         }
         let trouble = self.publisher.trouble().map(str::to_owned);
-        self.shown.update(|health| {
-            health.broker = trouble;
-            health.consumer_poll_age = self.sources.consumer.last_poll_age();
-        });
+        self.shown.update(|health| health.broker = trouble);
+        self.shown.beat();
         self.shown.unpublished.store(self.publisher.in_flight(), Ordering::Relaxed);
         self.metrics.publish(self.publisher.in_flight());
         refused

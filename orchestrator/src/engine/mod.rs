@@ -37,6 +37,8 @@ use crate::store::Store;
 pub const GROUP: &str = "saga-orchestrator";
 /// How long the start waits for the producer's first delivery.
 const WARM_UP_LIMIT: Duration = Duration::from_secs(5);
+/// How long a stop waits for the lane to finish what it has in hand.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// The topic that replies come in on; one partition is one shard.
 pub const INBOX: &str = "saga.inbox";
 /// The topic of each saga's start and end.
@@ -129,6 +131,7 @@ impl Engine {
             store: parts.store.clone(),
             shard_count: parts.shard_count,
             answer_limit: parts.settings.answer_limit,
+            consumer: Arc::downgrade(&consumer),
         };
         let sources = lane::Sources { records, requests: asked, rebalances, consumer: consumer.clone() };
         let lane = lane::Lane::new(parts, sources, publisher, shown);
@@ -143,7 +146,18 @@ impl Engine {
     /// When the lane had panicked.
     pub async fn stop(self) -> Result<(), tokio::task::JoinError> {
         self.stop.cancel();
-        let ended = self.lane.await;
+        let mut lane = self.lane;
+        let ended = match tokio::time::timeout(STOP_LIMIT, &mut lane).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                // The database is away. What is committed is published by the next owner; nothing else happened.
+                tracing::warn!(
+                    "the lane does not finish in time; what it has in hand is left to the next owner"
+                );
+                lane.abort();
+                Ok(())
+            }
+        };
         let consumer = self.consumer;
         // Leaving the group joins a thread.
         let left = tokio::task::spawn_blocking(move || drop(consumer)).await;

@@ -183,7 +183,11 @@ impl Publisher {
 
     /// Forgets what a shard that is no longer ours wanted to publish.
     pub fn forget(&mut self, shard: Shard) {
-        self.in_flight.retain(|_, outgoing| outgoing.origin.is_none_or(|(of, _)| of != shard));
+        let of_shard = |outgoing: &Outgoing| {
+            let asked_by = outgoing.origin.or(outgoing.attempt.map(|sent| sent.row));
+            asked_by.is_some_and(|(of, _)| of == shard)
+        };
+        self.in_flight.retain(|_, outgoing| !of_shard(outgoing));
     }
 
     /// Waits, at most this long, until what was handed over is acknowledged.

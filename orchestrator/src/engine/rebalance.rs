@@ -8,9 +8,8 @@ use messaging::{Assignments, StartAt};
 use saga_defs::ids::Shard;
 use tokio::sync::mpsc;
 
-/// How long the consumer's thread waits for the lane to claim; afterwards the partitions are left unread until the next
-/// rebalance. Longer than any database time limit, shorter than the group's patience.
-pub const CLAIM_LIMIT: Duration = Duration::from_secs(120);
+/// How long the consumer's thread waits for the lane to let shards go. Nothing rests on it: the fence holds.
+pub const RELEASE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Something the lane has to know before another record is handed out.
 #[derive(Debug)]
@@ -56,16 +55,14 @@ impl Assignments for ToLane {
         if self.lane.send(message).is_err() {
             return vec![StartAt::Skip; partitions.len()];
         }
-        match answered.recv_timeout(CLAIM_LIMIT) {
+        // However long the database is away: giving up would leave the partitions unread with nobody to notice. After
+        // the group's own limit it gives them to another member, or to us again.
+        match answered.recv() {
             Ok(offsets) => {
                 offsets.into_iter().map(|offset| offset.map_or(StartAt::Skip, StartAt::Offset)).collect()
             }
-            Err(_) => {
-                tracing::error!(
-                    "the shards were not claimed in time; they are not read until the next rebalance"
-                );
-                vec![StartAt::Skip; partitions.len()]
-            }
+            // The lane has ended, and the process is about to.
+            Err(_) => vec![StartAt::Skip; partitions.len()],
         }
     }
 
@@ -73,7 +70,7 @@ impl Assignments for ToLane {
         let (done, finished) = blocking::sync_channel(1);
         if self.lane.send(Rebalance::Revoked { shards: shards(partitions), done }).is_ok() {
             // The fence holds whether or not the lane answers in time.
-            let _ = finished.recv_timeout(CLAIM_LIMIT);
+            let _ = finished.recv_timeout(RELEASE_LIMIT);
         }
     }
 }

@@ -51,7 +51,7 @@ impl RecordMaker {
     }
 
     /// The Avro record of an attempt's command.
-    pub fn message_type<'a>(definition: &'a Definition, at: Try) -> Option<&'a Arc<str>> {
+    pub fn message_type(definition: &Definition, at: Try) -> Option<&Arc<str>> {
         let step = definition.step(at.step)?;
         match (&step.kind, at.direction) {
             (_, Direction::Forward) => Some(&step.command),

@@ -1,6 +1,7 @@
 //! Taking shards over: claim them, find what waits, publish again what may not have been published.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use saga_defs::ids::{CommandId, DeadLetterId, SagaId, Shard};
 use saga_defs::saga::{Effect, State, Status, Try};
@@ -15,6 +16,9 @@ use crate::store::letters::LetterRow;
 use crate::store::load::{LOAD_CHUNK, Unpublished};
 use crate::store::shards::Claimed;
 use crate::store::{Store, StoreError};
+
+/// No timer of a shard fires sooner after its take-over: the replies that came meanwhile are read first.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A shard that was taken over, ready to be worked on.
 pub struct Recovered {
@@ -60,6 +64,7 @@ impl Recovery<'_> {
     /// is confirmed later.
     async fn open(&self, claimed: &Claimed) -> Result<Vec<(SagaId, Wake)>, StoreError> {
         let mut wakes = Vec::new();
+        let earliest = clock::now().after(GRACE);
         if claimed.open_from == NOTHING_OPEN {
             return Ok(wakes);
         }
@@ -68,8 +73,8 @@ impl Recovery<'_> {
             let chunk = self.store.open_sagas(claimed.shard, after, inclusive).await?;
             let full = chunk.len() == LOAD_CHUNK;
             for saga in &chunk {
-                let at = saga.wake_at.unwrap_or_else(clock::now);
-                wakes.push((saga.id, Wake { at, timeout_at: saga.wake_at, awaits_seq: None }));
+                let at = saga.wake_at.map_or(earliest, |at| at.max(earliest));
+                wakes.push((saga.id, Wake { at, timeout_at: Some(at), awaits_seq: None }));
             }
             match chunk.last() {
                 Some(last) if full => (after, inclusive) = (last.id.as_uuid(), false),

@@ -132,7 +132,7 @@ fn change(id: DeadLetterId, at: Timestamp, status: &str, reason: &str, from: &[&
             id.as_uuid().into(),
             status.into(),
             at.to_utc().into(),
-            lineage(at, status, reason).into(),
+            lineage(at, status, &without_nul(reason)).into(),
             from.into(),
         ],
     )

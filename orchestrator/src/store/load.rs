@@ -147,7 +147,8 @@ impl Store {
         for chunk in ids.chunks(LOAD_CHUNK) {
             let ids: Vec<Uuid> = chunk.iter().map(|id| id.as_uuid()).collect();
             let sql = "SELECT DISTINCT ON (saga_id) shard, seq, saga_id, at, effects::text AS effects, body
-                       FROM journal WHERE saga_id = ANY($1::uuid[]) AND body IS NOT NULL
+                       FROM journal
+                       WHERE saga_id = ANY($1::uuid[]) AND body IS NOT NULL AND effects::text LIKE '%\"send\"%'
                        ORDER BY saga_id, revision DESC";
             let rows = self.db.query_all_raw(statement(sql, vec![ids.into()])).await?;
             for row in &rows {

@@ -62,7 +62,7 @@ impl From<DbErr> for StoreError {
         let message = refusal.message().to_owned();
         match state.get(..2) {
             // Integrity, data, unknown names, unsupported: as it is, it will never work.
-            Some("22" | "23" | "42" | "0A" | "21" | "54") => {
+            Some("22" | "23" | "42" | "0A" | "21" | "54" | "P0") => {
                 Self::Refused { state, message, constraint: refusal.constraint().map(str::to_owned) }
             }
             // Rolled back, out of resources, cancelled by a limit.

@@ -14,24 +14,31 @@ impl Store {
     /// Makes the partitions of today and the days to come that are missing. Several processes may do it at once.
     ///
     /// # Errors
-    /// When the database does not answer, or a day's rows already stand in the default partition.
+    /// The first of what went wrong: the database does not answer, or a day's rows already stand in the default
+    /// partition. The other days' partitions are made all the same.
     pub async fn make_journal_partitions(&self) -> Result<(), StoreError> {
         let today = OffsetDateTime::now_utc().date();
+        let mut first_error = None;
         for ahead in 0..=DAYS_AHEAD {
             let day = today + Duration::days(ahead);
             let next = day + Duration::days(1);
             let name = format!("journal_{:04}{:02}{:02}", day.year(), u8::from(day.month()), day.day());
-            let transaction = self.db.begin().await?;
-            transaction
-                .execute_unprepared(&format!("SELECT pg_advisory_xact_lock({PARTITION_LOCK})"))
-                .await?;
             let sql = format!(
                 "CREATE TABLE IF NOT EXISTS {name} PARTITION OF journal \
                  FOR VALUES FROM ('{day} 00:00:00+00') TO ('{next} 00:00:00+00')"
             );
-            transaction.execute_unprepared(&sql).await?;
-            transaction.commit().await?;
+            if let Err(error) = self.make_partition(&sql).await {
+                first_error.get_or_insert(error);
+            }
         }
+        first_error.map_or(Ok(()), Err)
+    }
+
+    async fn make_partition(&self, sql: &str) -> Result<(), StoreError> {
+        let transaction = self.db.begin().await?;
+        transaction.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({PARTITION_LOCK})")).await?;
+        transaction.execute_unprepared(sql).await?;
+        transaction.commit().await?;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! A batch in the making: applies events to sagas and collects what follows.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use saga_defs::ids::{Attempt, CommandId, DeadLetterId, Revision, SagaId, Shard};
@@ -75,6 +76,13 @@ impl<'a> Draft<'a> {
         *offset = next_offset.max(*offset);
     }
 
+    /// Something of this shard is written, though its journal does not grow.
+    pub(super) fn touch(&mut self, shard: Shard) {
+        if let Some(owned) = self.context.shards.get(shard) {
+            self.offsets.entry(shard).or_insert(owned.inbox_offset);
+        }
+    }
+
     pub(super) fn begin(&mut self, held: Held, event: &Event, effects: Vec<Effect>, shard: Shard) {
         let id = held.saga.id;
         self.batch.facts.push(Fact::Started(held.saga.definition.name.clone()));
@@ -93,9 +101,8 @@ impl<'a> Draft<'a> {
             Transition::Ignored(why) => Err(why),
             Transition::Moved(moved) => {
                 let before = held.clone();
-                if !self.batch.moved.contains_key(&id) {
-                    let fresh = MovedSaga { shard, held: before.clone(), wake: None, new: false };
-                    self.batch.moved.insert(id, fresh);
+                if let Entry::Vacant(fresh) = self.batch.moved.entry(id) {
+                    fresh.insert(MovedSaga { shard, held: before.clone(), wake: None, new: false });
                     self.order.push(id);
                 }
                 self.moved(Some(&before.saga), event, moved, shard);

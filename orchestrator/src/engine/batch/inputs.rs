@@ -35,6 +35,9 @@ impl Draft<'_> {
             Input::Refused(id, attempt, cause) => {
                 self.own(*id, &Event::Unsendable { attempt: *attempt, cause: cause.clone() });
             }
+            Input::CopyRefused(shard, id, text) => {
+                self.reopen(*shard, *id, text.clone());
+            }
             Input::Quarantine(id, cause) => self.own(*id, &Event::Quarantined { cause: cause.clone() }),
         }
     }
@@ -120,7 +123,14 @@ impl Draft<'_> {
                 let message = format!("saga {saga} never sends the command {command}");
                 self.refuse(shard, record, "mismatch", message, Some(saga));
             }
-            Err(why) => self.batch.facts.push(Fact::Ignored(name(why))),
+            Err(why) => {
+                self.batch.facts.push(Fact::Ignored(name(why)));
+                // The saga had moved on before the copy of the letter came.
+                if let Some(id) = replies::copy_of(record) {
+                    let at = self.context.now;
+                    self.batch.writes.letters.push(LetterChange::Resolve { id, at });
+                }
+            }
         }
     }
 
@@ -134,13 +144,17 @@ impl Draft<'_> {
         saga: Option<SagaId>,
     ) {
         if let Some(id) = replies::copy_of(record) {
-            let at = self.context.now;
-            self.batch.writes.letters.push(LetterChange::Reopen { id, at, reason: message });
-            return;
+            return self.reopen(shard, id, message);
         }
         let letter = replies::letter(record, self.context.incarnation, reason, message, saga);
         let seq = self.journal_shard(shard, ShardEffect::ExportLetter { letter: letter.id }, Vec::new());
         self.keep(letter, (shard, seq), false);
+    }
+
+    fn reopen(&mut self, shard: Shard, id: DeadLetterId, reason: String) {
+        self.touch(shard);
+        let at = self.context.now;
+        self.batch.writes.letters.push(LetterChange::Reopen { id, at, reason });
     }
 
     /// A reply on the wrong partition goes to the right one. If this copy is lost, the command's timeout asks again.

@@ -11,7 +11,7 @@ use super::super::batch::{Fact, Held, Input};
 use super::super::clock;
 use super::super::handle::Request;
 use super::super::rebalance::Rebalance;
-use super::super::{BATCH_INPUTS, MAX_UNPUBLISHED, PACE, SLICE, SLICE_STARTS};
+use super::super::{BATCH_INPUTS, MAX_UNPUBLISHED, PACE, REQUEST_QUEUE, SLICE, SLICE_STARTS};
 use super::{Arrived, Asker, DATABASE_PAUSE, IDLE_SAVE, Lane};
 use crate::store::StoreError;
 use crate::store::letters::StoredLetter;
@@ -61,12 +61,11 @@ impl Lane {
         let until_due = self.shards.next_wake().map(|at| at.since(clock::now()));
         let idle = until_due.unwrap_or(IDLE_SAVE).min(IDLE_SAVE);
         let reports = self.publisher.reports();
-        let take_requests = !self.shards.is_empty() && self.publisher.in_flight() < MAX_UNPUBLISHED;
         tokio::select! {
             biased;
             Some(rebalance) = self.sources.rebalances.recv() => self.rebalance(rebalance).await,
             Some(event) = self.sources.records.recv() => self.unread_event(event),
-            Some(request) = self.sources.requests.recv(), if take_requests => self.early_request(request),
+            Some(request) = self.sources.requests.recv(), if self.held.len() < REQUEST_QUEUE => self.early_request(request),
             () = reports.arrived() => {}
             () = tokio::time::sleep(idle) => {}
         }
@@ -90,6 +89,7 @@ impl Lane {
     async fn rebalance(&mut self, rebalance: Rebalance) {
         match rebalance {
             Rebalance::Assigned { generation, shards, answer } => {
+                self.orphaned = None;
                 let offsets = self.take_over(&shards, generation).await;
                 // The consumer's thread has given up waiting: it reads none of these partitions.
                 if answer.send(offsets).is_err() {
@@ -97,6 +97,7 @@ impl Lane {
                 }
             }
             Rebalance::Revoked { shards, done } => {
+                self.orphaned = None;
                 self.let_go(&shards);
                 let _ = done.send(());
             }
@@ -153,14 +154,22 @@ impl Lane {
     }
 
     fn take_requests(&mut self, arrived: &mut Vec<Arrived>) {
-        arrived.extend(self.early.drain(..));
+        arrived.append(&mut self.early);
         while arrived.len() < BATCH_INPUTS
-            && !self.shards.is_empty()
-            && self.publisher.in_flight() < MAX_UNPUBLISHED
+            && self.may_start()
+            && let Some(request) = self.held.pop_front()
         {
+            arrived.extend(self.request(request));
+        }
+        while arrived.len() < BATCH_INPUTS && self.held.len() < REQUEST_QUEUE {
             let Ok(request) = self.sources.requests.try_recv() else { return };
             arrived.extend(self.request(request));
         }
+    }
+
+    /// Starts wait while no shard is ours, or the broker has taken too little; verbs do not.
+    fn may_start(&self) -> bool {
+        !self.shards.is_empty() && self.publisher.in_flight() < MAX_UNPUBLISHED
     }
 
     fn early_request(&mut self, request: Request) {
@@ -173,6 +182,10 @@ impl Lane {
             Request::Start(start, answer) => {
                 // A client that has gone away before its turn did not start anything.
                 if answer.is_closed() {
+                    return None;
+                }
+                if !self.may_start() {
+                    self.held.push_back(Request::Start(start, answer));
                     return None;
                 }
                 let id = self.draw_id()?;

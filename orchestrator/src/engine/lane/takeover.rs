@@ -80,7 +80,10 @@ impl Lane {
         let recovery = Recovery { store: &self.store, definitions: &self.definitions, records: &self.maker };
         loop {
             match recovery.recover(claim, generation).await {
-                Ok(recovered) => return recovered,
+                Ok(recovered) => {
+                    self.shown.update(|health| health.database = None);
+                    return recovered;
+                }
                 Err(error) => self.wait_for_database(&error).await,
             }
         }
@@ -124,6 +127,7 @@ impl Lane {
         if !lost.is_empty() {
             tracing::warn!(?lost, "shards were taken over by another process meanwhile");
             self.let_go(&lost);
+            self.orphaned.get_or_insert_with(Instant::now);
         }
         happened
     }
@@ -159,6 +163,7 @@ impl Lane {
                 Err(error) => self.wait_for_database(&error).await,
             }
         };
+        self.orphaned.get_or_insert_with(Instant::now);
         if lost.is_empty() {
             tracing::error!("a commit was fenced, but no shard has changed hands; all shards are let go");
             self.let_go(&ids);
