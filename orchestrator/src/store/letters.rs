@@ -344,7 +344,7 @@ fn stored_letter(row: &sea_orm::QueryResult) -> Result<StoredLetter, StoreError>
     })
 }
 
-/// For tools and tests: whether a pool answers at all.
+/// Whether a pool answers at all.
 ///
 /// # Errors
 /// When it does not.

@@ -49,6 +49,27 @@ fn a_letter_that_is_sent_again_is_resolved_when_its_saga_moves_on() {
     });
 }
 
+/// Operators who press the button at the same moment: one of them sends the letter, and nothing stands still.
+#[test]
+fn a_letter_wanted_by_several_at_once_is_sent_once() {
+    on_own_stack(NO_WORKERS, async |stack| {
+        let old = stack.open_agency(Skill::NoTrains, None).await?;
+        let saga = stack.api()?.start_saga("patient-trip", json!({"traveller": "Otto"})).await?;
+        let letter = letter_of(stack, saga).await?;
+        let agency = stack.open_agency_after(old).await?;
+        let path = format!("/api/dead-letters/{}/redrive", text(&letter, "id")?);
+        let (api, body) = (stack.api()?, json!({"reason": "me first"}));
+        let answers = futures::future::try_join_all((0..12).map(|_| api.post(&path, &body))).await?;
+        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        statuses.sort_unstable();
+        anyhow::ensure!(statuses == [vec![200], vec![409; 11]].concat(), "{statuses:?}");
+        api.saga_is(saga, "completed").await?;
+        status_becomes(stack, &letter, "resolved").await?;
+        assert_snapshot!(agency.ledger(saga).await?, @"BookTrain for Otto, IssueTickets for Otto");
+        Ok(())
+    });
+}
+
 #[test]
 fn an_edited_letter_is_checked_and_then_sent() {
     on_own_stack(NO_WORKERS, async |stack| {

@@ -117,11 +117,11 @@ fn that_do_not_fit_what_is_there() {
             ensure!(!status.success(), "{name}={value} was taken: {output}");
             said.push(output.lines().last().unwrap_or_default().to_owned());
         }
-        assert_snapshot!(said.join("\n"), @r"
+        assert_snapshot!(said.join("\n"), @r#"
         orchestrator: the database remembers 4 shards, but 7 are asked for: set SHARDS=4 and give saga.inbox 4 partitions, or use another database
         orchestrator: topic booking.commands has 4 partitions, expected 3
-        orchestrator: /no/such/folder: cannot be read: No such file or directory (os error 2)
-        ");
+        DEFINITIONS_DIR: found "/no/such/folder", allowed: a folder of definitions (*.toml)
+        "#);
         Ok(())
     });
 }

@@ -10,6 +10,7 @@ use super::super::recovery::{Recovered, Recovery};
 use super::{DATABASE_PAUSE, Lane};
 use crate::store::StoreError;
 use crate::store::commit::{ShardAdvance, Writes};
+use crate::store::letters::ping;
 use crate::store::shards::Claimed;
 
 /// How long a stopping lane waits for its last records to be acknowledged.
@@ -209,6 +210,7 @@ impl Lane {
             return;
         }
         self.last_save = Instant::now();
+        self.look_for_database().await;
         self.show_offsets();
         let advances: Vec<ShardAdvance> = self
             .shards
@@ -235,6 +237,14 @@ impl Lane {
                     owned.saved_published = advance.published_seq;
                 }
             }
+        }
+    }
+
+    /// Starts are refused while the database is away; with nothing to commit, somebody must notice that it is back.
+    async fn look_for_database(&self) {
+        let away = self.shown.health.lock().is_ok_and(|health| health.database.is_some());
+        if away && ping(self.store.connection()).await.is_ok() {
+            self.shown.update(|health| health.database = None);
         }
     }
 
