@@ -60,7 +60,6 @@ pub(crate) struct Reached {
 pub(crate) struct Plan {
     database_url: Option<String>,
     definitions: Vec<Definition>,
-    booking: Definition,
     port: Option<TcpListener>,
 }
 
@@ -69,10 +68,7 @@ impl Plan {
     pub(crate) fn of(options: &Options) -> Result<Self> {
         let database_url = databases::given()?;
         let definitions = definitions(options)?;
-        let bookings = definitions.iter().filter(|definition| &*definition.id.name == "booking");
-        let newest = bookings.max_by_key(|definition| definition.id.version);
-        let booking = newest.context("there is no definition `booking`")?.clone();
-        Ok(Self { database_url, definitions, booking, port: hold(options.http)? })
+        Ok(Self { database_url, definitions, port: hold(options.http)? })
     }
 }
 
@@ -137,6 +133,9 @@ impl Stack {
         for source in databases.definitions().await? {
             published.extend(Definition::parse(&source));
         }
+        let bookings = published.iter().filter(|definition| &*definition.id.name == "booking");
+        let newest = bookings.max_by_key(|definition| definition.id.version).cloned();
+        let booking = newest.context("there is no definition `booking`")?;
         let topics = broker::topics(&published)?;
         let kafka = self.start_broker(options, dir, &topics, terminal).await?;
         let begun = Instant::now();
@@ -151,7 +150,7 @@ impl Stack {
         tell(found, terminal);
         let processes = self.processes();
         let postgres = self.postgres.as_ref().map(|_| urls.orchestrator);
-        Ok(Reached { api, databases, postgres, kafka, booking: plan.booking, found, processes })
+        Ok(Reached { api, databases, postgres, kafka, booking, found, processes })
     }
 
     async fn start_postgres(&mut self, plan: &Plan, dir: &DataDir, terminal: Terminal) -> Result<Urls> {
