@@ -75,11 +75,16 @@ fn a_replys_headers_are_those_of_the_contract() {
     saga-id: 018bcfe5-6800-7707-8707-070707070707
     command-id: 018bcfe5-6800-874f-83f4-970f6ebfa96c
     outcome: rejected
+    attempt: 3
+    redrive: 1
     message-type: saga.Refusal
     "#);
     for outcome in [OutcomeKind::Succeeded, OutcomeKind::Rejected, OutcomeKind::Failed] {
         let reply = ReplyHeaders { outcome, ..reply() };
         assert_eq!(ReplyHeaders::read(&reply.write()), Ok(reply));
+        // A participant that does not echo is understood as well.
+        let silent = ReplyHeaders { outcome, echo: None, ..self::reply() };
+        assert_eq!(ReplyHeaders::read(&silent.write()), Ok(silent));
     }
 }
 
