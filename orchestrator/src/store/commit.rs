@@ -139,7 +139,7 @@ impl Store {
     /// Commits a batch.
     ///
     /// # Errors
-    /// [`StoreError::Unknown`] means: find out by claiming the shards anew ([`Store::claim`]).
+    /// [`StoreError::Unknown`] means: find out by renewing the claim ([`Store::renew`]).
     pub async fn commit(&self, writes: &Writes) -> Result<Committed, StoreError> {
         let main = statement(COMMIT, values(writes));
         let outcome = if writes.letters.is_empty() && writes.audit.is_empty() {

@@ -1,4 +1,4 @@
-//! Postgres: the only place that speaks SQL. The engine writes through [`Store`]; the API reads through
+//! Postgres: the place that speaks SQL (published definitions apart, see [`crate::definitions`]). The engine writes through [`Store`]; the API reads through
 //! [`queries::Reads`], over a pool of its own.
 
 pub mod body;

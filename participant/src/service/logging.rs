@@ -39,7 +39,9 @@ impl LogFormat {
 /// Starts logging for the process, at `info` unless `RUST_LOG` says otherwise. Later calls change nothing.
 pub fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let on_terminal = std::io::stderr().is_terminal();
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(on_terminal).with_writer(std::io::stderr);
     let started = if format.is_json() { lines.json().try_init() } else { lines.try_init() };
     if let Err(error) = started {
         tracing::debug!(%error, "logging was started before");
