@@ -11,9 +11,6 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
 use crate::store::{Store, StoreError};
 
-/// The booking saga, shipped with the service.
-pub const BOOKING: &str = include_str!("../../saga-defs/definitions/booking.toml");
-
 /// A definition that the service cannot take.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionsError {
@@ -193,12 +190,15 @@ async fn published(store: &Store) -> Result<Vec<(String, String)>, StoreError> {
         .collect()
 }
 
-/// The shipped definition, then a folder's `*.toml` files in order of name.
+/// The shipped definitions, then a folder's `*.toml` files in order of name.
 ///
 /// # Errors
 /// A file that cannot be read.
 pub fn sources(folder: Option<&Path>) -> Result<Vec<(String, String)>, DefinitionsError> {
-    let mut sources = vec![("shipped booking.toml".to_owned(), BOOKING.to_owned())];
+    let origin = |file| format!("shipped {file}");
+    let shipped = saga_defs::shipped().iter();
+    let mut sources: Vec<_> =
+        shipped.map(|shipped| (origin(shipped.file), shipped.text.to_owned())).collect();
     let Some(folder) = folder else { return Ok(sources) };
     let unreadable = |path: &Path| {
         let path = path.to_owned();

@@ -6,10 +6,14 @@ pub mod definition;
 pub mod ids;
 pub mod machine;
 pub mod participant;
+pub mod rehearsal;
 pub mod render;
 pub mod retry;
 pub mod saga;
+mod shipped;
 pub mod time;
+
+pub use shipped::{Shipped, shipped};
 
 /// A saga's data, a command's or reply's fields: names to JSON values, in order of name.
 pub type Data = serde_json::Map<String, serde_json::Value>;

@@ -8,10 +8,11 @@ use local_postgres::TestServer;
 use migrations::apply;
 use migrations::orchestrator::Migrator;
 use orchestrator::api::{Api, HttpLimits, serve};
-use orchestrator::definitions::{BOOKING, Definitions};
+use orchestrator::definitions::Definitions;
 use orchestrator::metrics::Metrics;
 use orchestrator::store::queries::Reads;
 use reqwest::{Method, RequestBuilder, StatusCode};
+use saga_defs::Shipped;
 use saga_defs::definition::Definition;
 use schemas::Catalog;
 use sea_orm::Database;
@@ -120,7 +121,10 @@ impl Service {
     pub(crate) async fn start_on(url: &str, options: Options) -> Self {
         let db = Database::connect(url).await.unwrap();
         apply::apply::<Migrator>(&db).await.unwrap();
-        let definitions = Definitions::of([BOOKING, DELIVERY].map(|text| Definition::parse(text).unwrap()));
+        let definitions = Definitions::of([
+            Shipped::named("booking").unwrap().definition(),
+            Definition::parse(DELIVERY).unwrap(),
+        ]);
         let engine = Arc::new(FakeEngine::new(db, definitions.clone()));
         let api = Api {
             engine: engine.clone(),

@@ -14,10 +14,18 @@ use super::text::plain;
 pub struct Line {
     /// What happened, e.g. `charge-payment rejected`.
     pub what: String,
-    /// What follows, e.g. `undo reserve-booking #1`, `back off`, `stuck at undo charge-payment`, `completed`.
+    /// What follows, e.g. `undo reserve-booking #1`, `back off`, `stuck at undo charge-payment`, `completed`. Empty in a
+    /// line that stands for several.
     pub then: String,
     /// Why, e.g. `payment_declined`; may be empty.
     pub note: String,
+}
+
+impl Line {
+    /// Whether it has its first part only.
+    const fn is_alone(&self) -> bool {
+        self.then.is_empty() && self.note.is_empty()
+    }
 }
 
 /// One transition as the journal and the saga's row keep it.
@@ -272,9 +280,9 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// As wide as these lines need.
+    /// As wide as these lines need; a line of one part alone needs no column.
     pub fn of<'a>(lines: impl IntoIterator<Item = &'a Line>) -> Self {
-        lines.into_iter().fold(Self::default(), |widest, line| Self {
+        lines.into_iter().filter(|line| !line.is_alone()).fold(Self::default(), |widest, line| Self {
             what: widest.what.max(line.what.chars().count()),
             then: widest.then.max(line.then.chars().count()),
         })
@@ -290,7 +298,9 @@ impl Columns {
     pub fn line(self, line: &Line) -> String {
         let Line { what, then, note } = line;
         let (left, middle) = (self.what, self.then);
-        if note.is_empty() {
+        if line.is_alone() {
+            what.clone()
+        } else if note.is_empty() {
             format!("{what:left$} -> {then}")
         } else {
             format!("{what:left$} -> {then:middle$}  {note}")

@@ -218,9 +218,7 @@ impl<'a> Player<'a> {
     fn transcript(&self) -> String {
         let steps: Vec<&str> = self.saga.steps.iter().map(|step| step.status.as_str()).collect();
         let lines = Columns::lines(&self.lines);
-        let lines: Vec<&str> =
-            lines.lines().map(|line| line.strip_suffix("-> ").unwrap_or(line).trim_end()).collect();
-        format!("{}\n= {}: {}", lines.join("\n"), self.saga.status().as_str(), steps.join(", "))
+        format!("{}= {}: {}", lines, self.saga.status().as_str(), steps.join(", "))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use messaging::headers::{OutcomeKind, ReplyHeaders};
 use messaging::{Headers, Received};
 use saga_defs::Data;
-use saga_defs::definition::Definition;
+use saga_defs::Shipped;
 use saga_defs::ids::{CommandId, DeadLetterId, Direction, SagaId, Shard, ShardCount};
 use saga_defs::time::Timestamp;
 use schemas::Catalog;
@@ -19,7 +19,7 @@ use super::super::records::RecordMaker;
 use super::super::shards::{Owned, Shards};
 use super::super::{EngineSettings, INBOX};
 use super::{Batch, Context, Held, Input, Reply};
-use crate::definitions::{BOOKING, Definitions};
+use crate::definitions::Definitions;
 use crate::store::letters::LetterChange;
 use crate::store::shards::Claimed;
 
@@ -60,7 +60,7 @@ impl World {
         Self {
             shards,
             sagas: HashMap::new(),
-            definitions: Definitions::of([Definition::parse(BOOKING).unwrap()]),
+            definitions: Definitions::of([Shipped::named("booking").unwrap().definition()]),
             maker: RecordMaker::new(Catalog::shipped(), &settings),
             count: ShardCount::new(1).unwrap(),
             taken_keys: HashSet::new(),
