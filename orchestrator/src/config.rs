@@ -36,7 +36,22 @@ const OWN_SETTINGS: [Setting; 6] = [
 
 /// Every setting of the program.
 pub fn all_settings() -> Vec<Setting> {
-    WORKER_SETTINGS.into_iter().chain(OWN_SETTINGS).collect()
+    WORKER_SETTINGS.into_iter().map(in_own_words).chain(OWN_SETTINGS).collect()
+}
+
+/// What a setting that every service has means here, where it is not what it means to a worker.
+fn in_own_words(setting: Setting) -> Setting {
+    match setting.name {
+        "DATABASE_URL" => setting
+            .described("The orchestrator's own Postgres database, postgres://USER:PASSWORD@HOST/DATABASE"),
+        "TOPIC_PARTITIONS" => {
+            setting.described("The partitions of saga.events and saga.dead-letters where they are created")
+        }
+        "TOPIC_REPLICATION" => {
+            setting.described("The copies of every topic that is created; -1 is the broker's default")
+        }
+        _ => setting,
+    }
 }
 
 /// What the service is told at its start.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use saga_defs::definition::{Definition, DefinitionError, StepKind};
+use saga_defs::definition::{Definition, DefinitionError, Problem, StepKind};
 use saga_defs::ids::DefinitionRef;
 use schemas::Catalog;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
@@ -24,22 +24,13 @@ pub enum DefinitionsError {
         source: std::io::Error,
     },
     /// A text is not a definition.
-    #[error("{origin}: {source}")]
+    #[error("{origin}")]
     Wrong {
         /// The file, or the database.
         origin: String,
         /// Every problem.
+        #[source]
         source: DefinitionError,
-    },
-    /// A definition names messages that no schema describes.
-    #[error("{origin}: {definition} names {missing}, but there is no such schema; add it to SCHEMAS_DIR")]
-    NoSchema {
-        /// The file.
-        origin: String,
-        /// Which definition.
-        definition: DefinitionRef,
-        /// The messages.
-        missing: String,
     },
     /// A published version has other content.
     #[error("{origin}: {definition} is published with other content; give the changed one a new version")]
@@ -224,8 +215,15 @@ pub fn sources(folder: Option<&Path>) -> Result<Vec<(String, String)>, Definitio
 /// # Errors
 /// What is wrong with it.
 pub fn parse(origin: &str, source: &str, catalog: &Catalog) -> Result<Definition, DefinitionsError> {
-    let wrong = |source| DefinitionsError::Wrong { origin: origin.to_owned(), source };
-    let definition = Definition::parse(source).map_err(wrong)?;
+    check(source, catalog).map_err(|source| DefinitionsError::Wrong { origin: origin.to_owned(), source })
+}
+
+/// Parses a definition and holds its messages against the schemas.
+///
+/// # Errors
+/// Every problem with its text.
+pub(crate) fn check(source: &str, catalog: &Catalog) -> Result<Definition, DefinitionError> {
+    let definition = Definition::parse(source)?;
     let mut messages = vec![&definition.input];
     for step in &definition.steps {
         messages.extend([&step.command, &step.reply]);
@@ -233,11 +231,19 @@ pub fn parse(origin: &str, source: &str, catalog: &Catalog) -> Result<Definition
             messages.push(compensation);
         }
     }
-    let missing: Vec<&str> =
-        messages.into_iter().filter(|name| catalog.record(name).is_none()).map(|name| &**name).collect();
-    if missing.is_empty() {
-        return Ok(definition);
+    let missing: Vec<Problem> = messages
+        .into_iter()
+        .filter(|name| catalog.record(name).is_none())
+        .map(|name| no_schema(source, name))
+        .collect();
+    if missing.is_empty() { Ok(definition) } else { Err(DefinitionError { problems: missing }) }
+}
+
+fn no_schema(source: &str, name: &str) -> Problem {
+    let before = source.find(name).and_then(|at| source.get(..at)).unwrap_or("");
+    Problem {
+        line: before.matches('\n').count() + 1,
+        column: before.rsplit('\n').next().unwrap_or("").chars().count() + 1,
+        message: format!("no schema is named {name}; add it to the folder of schemas"),
     }
-    let (origin, missing) = (origin.to_owned(), missing.join(", "));
-    Err(DefinitionsError::NoSchema { origin, definition: definition.id, missing })
 }

@@ -8,27 +8,35 @@ use participant::service::{
     Invocation, LogFormat, Program, WorkerSettings, run_program, start_logging, stop_on_signals,
 };
 
+use crate::check;
 use crate::config::{Config, all_settings};
 use crate::service::{migrate, serve};
 
 /// Runs the orchestrator's program with a command line, whose first part is the program's own name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let program = Program::new("orchestrator", "Runs sagas: HTTP in, Postgres, Kafka out", all_settings());
-    run_program(program, args, run)
+    run_program(program(), args, run)
 }
 
-async fn run(invocation: Invocation) -> anyhow::Result<()> {
+fn program() -> Program {
+    Program::new("orchestrator", "Runs sagas: HTTP in, Postgres, Kafka out", all_settings())
+        .serving("Runs sagas until SIGTERM or Ctrl-C")
+        .with_plain(check::command())
+}
+
+async fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
     match invocation.command.as_str() {
         "serve" => {
             let config = Config::read(&invocation.settings)?;
             start_logging(config.base.log_format);
-            serve(config, stop_on_signals()?).await
+            serve(config, stop_on_signals()?).await?;
         }
         "migrate" => {
             start_logging(LogFormat::default());
             let url = WorkerSettings::read_database_url(&invocation.settings)?;
-            migrate(&url, &stop_on_signals()?).await
+            migrate(&url, &stop_on_signals()?).await?;
         }
+        "check" => return check::run(&invocation.arguments),
         other => bail!("there is no sub-command {other}"),
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use self::app::App;
 pub use self::engine::Engine;
 use self::forward::Forwarder;
+pub(crate) use self::problem::chain;
 pub use self::server::HttpLimits;
 use crate::definitions::Definitions;
 use crate::metrics::Metrics;

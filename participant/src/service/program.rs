@@ -1,9 +1,9 @@
-//! A worker's command line: sub-commands and settings.
+//! A program's command line: sub-commands and settings.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
@@ -60,6 +60,21 @@ impl Program {
         self
     }
 
+    /// The same with one more sub-command, which needs no settings: they are taken, and its help leaves them out.
+    #[must_use]
+    pub fn with_plain(self, subcommand: Command) -> Self {
+        // An argument of the same id is not replaced by the global one, so hiding this one hides the setting here only.
+        let hidden: Vec<Arg> = self.settings.iter().map(|setting| argument(setting).hide(true)).collect();
+        self.with(subcommand.args(hidden))
+    }
+
+    /// The same with `serve` explained in other words than a worker's.
+    #[must_use]
+    pub fn serving(mut self, about: &'static str) -> Self {
+        self.command = self.command.mut_subcommand("serve", |serve| serve.about(about));
+        self
+    }
+
     /// Reads a command line (its first part is the program's own name), the environment and the settings file. Help,
     /// and what is wrong, is printed here.
     ///
@@ -76,14 +91,16 @@ impl Program {
 }
 
 /// Parses the command line and runs `run` on a runtime of its own. What goes wrong is one line on standard error; the
-/// exit code is 2 for a wrong command line or setting, 1 for anything else.
-pub fn run_program<F>(
+/// exit code is 2 for a wrong command line or setting, 1 for anything else. Where nothing goes wrong it is what `run`
+/// says: a sub-command that answers a question may answer no.
+pub fn run_program<F, T>(
     program: Program,
     args: impl IntoIterator<Item = OsString>,
     run: impl FnOnce(Invocation) -> F,
 ) -> ExitCode
 where
-    F: Future<Output = anyhow::Result<()>>,
+    F: Future<Output = anyhow::Result<T>>,
+    T: Termination,
 {
     let name = program.command.get_name().to_owned();
     let invocation = match program.parse(args) {
@@ -98,7 +115,7 @@ where
         }
     };
     match runtime.block_on(run(invocation)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(done) => done.report(),
         Err(error) => match error.downcast_ref::<SettingError>() {
             Some(error) => wrong_setting(error),
             None => {

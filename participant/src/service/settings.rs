@@ -28,6 +28,12 @@ impl Setting {
         Self { default: Some(default), ..self }
     }
 
+    /// The same in other words.
+    #[must_use]
+    pub const fn described(self, help: &'static str) -> Self {
+        Self { help, ..self }
+    }
+
     /// The same as a secret.
     pub const fn secret(self) -> Self {
         Self { secret: true, ..self }

@@ -1,0 +1,55 @@
+//! What `orchestrator check` says to people: problems as rustc shows them, colours included; who prints may strip them.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use saga_defs::definition::Problem;
+
+use super::{CheckedFile, Outcome};
+
+/// Every file, then the sum.
+pub(super) fn print(files: &[CheckedFile]) -> String {
+    let mut text = String::new();
+    for file in files {
+        match &file.outcome {
+            Outcome::Right(definition) => {
+                let id = &definition.id;
+                text.push_str(&format!("{}: {} version {} is right\n", file.name, id.name, id.version));
+            }
+            Outcome::Wrong { source, problems } => {
+                for problem in problems {
+                    text.push_str(&shown(&file.name, source, problem));
+                    text.push_str("\n\n");
+                }
+            }
+            Outcome::Unusable(why) => {
+                let title = Level::ERROR.primary_title(format!("{}: {why}", file.name));
+                text.push_str(&Renderer::styled().render(&[Group::with_title(title)]));
+                text.push_str("\n\n");
+            }
+        }
+    }
+    text.push_str(&sum(files));
+    text
+}
+
+fn shown(name: &str, source: &str, problem: &Problem) -> String {
+    let at = place(source, problem);
+    let snippet = Snippet::source(source).path(name).annotation(AnnotationKind::Primary.span(at..at));
+    Renderer::styled().render(&[Level::ERROR.primary_title(problem.message.as_str()).element(snippet)])
+}
+
+/// Where the problem is, in bytes.
+fn place(source: &str, problem: &Problem) -> usize {
+    let before: usize = source.split_inclusive('\n').take(problem.line.saturating_sub(1)).map(str::len).sum();
+    let line = source.get(before..).unwrap_or("");
+    let column = line.char_indices().nth(problem.column.saturating_sub(1)).map_or(line.len(), |(at, _)| at);
+    before + column
+}
+
+fn sum(files: &[CheckedFile]) -> String {
+    let wrong = files.iter().filter(|file| !file.is_right()).count();
+    match (wrong, files.len()) {
+        (0, 1) => "1 file is right\n".to_owned(),
+        (0, all) => format!("all {all} files are right\n"),
+        (wrong, all) => format!("{wrong} of {all} files wrong\n"),
+    }
+}

@@ -1,0 +1,228 @@
+//! `orchestrator check`: what it prints and its exit code.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use uuid::Uuid;
+
+/// A folder of files that goes away.
+struct Files(PathBuf);
+
+impl Files {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let dir = std::env::temp_dir().join(format!("check-{}", Uuid::new_v4()));
+        std::fs::create_dir_all(&dir).unwrap();
+        for (name, content) in files {
+            std::fs::write(dir.join(name), content).unwrap();
+        }
+        Self(dir)
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs the program in a folder of these files; standard output, then the exit code.
+fn run(files: &[(&str, &str)], args: &[&str]) -> String {
+    let dir = Files::new(files);
+    let mut program = Command::new(env!("CARGO_BIN_EXE_orchestrator"));
+    program.current_dir(&dir.0).args(args).env_clear();
+    let ended = program.output().unwrap();
+    let mut text = String::from_utf8(ended.stdout).unwrap();
+    text.push_str(&String::from_utf8(ended.stderr).unwrap());
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    format!("{}\nexit code {}", lines.join("\n"), ended.status.code().unwrap())
+}
+
+/// The shipped booking definition with one text replaced by another.
+fn booking(from: &str, to: &str) -> String {
+    assert!(orchestrator::definitions::BOOKING.contains(from), "{from}");
+    orchestrator::definitions::BOOKING.replacen(from, to, 1)
+}
+
+#[test]
+fn a_right_definition_is_said_to_be_right() {
+    let printed = run(&[("booking.toml", orchestrator::definitions::BOOKING)], &["check", "booking.toml"]);
+    insta::assert_snapshot!(printed, @"
+        booking.toml: booking version 1 is right
+        1 file is right
+        exit code 0
+    ");
+}
+
+#[test]
+fn every_problem_of_every_file_is_shown_in_its_place() {
+    let soon = booking("\"15m\"", "\"soon\"").replacen("\"pivot\"", "\"pivoting\"", 1);
+    let unknown = booking("payment.RefundPayment", "payment.RefundPaiment");
+    let files = [("soon.toml", &*soon), ("unknown.toml", &*unknown)];
+    let printed = run(&files, &["check", "soon.toml", "unknown.toml", "missing.toml"]);
+    insta::assert_snapshot!(printed, @r#"
+        error: `soon` is not a duration; write e.g. 200ms, 5s, 15m, 2h
+         --> soon.toml:4:12
+          |
+        4 | deadline = "soon"                          # the whole saga; then it is cancelled
+          |            ^
+
+        error: kind `pivoting` is not known; it is compensatable, pivot or retriable
+          --> soon.toml:30:8
+           |
+        30 | kind = "pivoting"                            # the last step that business rules may refuse; never compensated
+           |        ^
+
+        error: no schema is named payment.RefundPaiment; add it to the folder of schemas
+          --> unknown.toml:25:17
+           |
+        25 | compensation = "payment.RefundPaiment"
+           |                 ^
+
+        error: missing.toml: cannot be read: No such file or directory (os error 2)
+
+        3 of 3 files wrong
+        exit code 1
+    "#);
+}
+
+#[test]
+fn colours_are_given_where_they_are_asked_for() {
+    let soon = booking("\"15m\"", "\"soon\"");
+    let printed = run(&[("soon.toml", &soon)], &["check", "--color", "always", "soon.toml"]);
+    insta::assert_snapshot!(printed.replace('\u{1b}', "␛"), @r#"
+        ␛[1m␛[91merror␛[0m␛[1m: `soon` is not a duration; write e.g. 200ms, 5s, 15m, 2h␛[0m
+         ␛[1m␛[94m--> ␛[0msoon.toml:4:12
+          ␛[1m␛[94m|␛[0m
+        ␛[1m␛[94m4␛[0m ␛[1m␛[94m|␛[0m deadline = "soon"                          # the whole saga; then it is cancelled
+          ␛[1m␛[94m|␛[0m            ␛[1m␛[91m^␛[0m
+
+        1 of 1 files wrong
+        exit code 1
+    "#);
+}
+
+#[test]
+fn programs_get_json() {
+    let soon = booking("\"15m\"", "\"soon\"");
+    let files = [("soon.toml", &*soon), ("booking.toml", orchestrator::definitions::BOOKING)];
+    let printed = run(&files, &["check", "--format", "json", "soon.toml", "booking.toml"]);
+    insta::assert_snapshot!(printed, @r#"
+        [
+          {
+            "file": "soon.toml",
+            "ok": false,
+            "problems": [
+              {
+                "line": 4,
+                "column": 12,
+                "message": "`soon` is not a duration; write e.g. 200ms, 5s, 15m, 2h"
+              }
+            ]
+          },
+          {
+            "file": "booking.toml",
+            "ok": true,
+            "definition": {
+              "name": "booking",
+              "version": 1
+            },
+            "problems": []
+          }
+        ]
+        exit code 1
+    "#);
+}
+
+#[test]
+fn help_speaks_of_the_orchestrator_and_not_of_workers() {
+    insta::assert_snapshot!(run(&[], &["--help"]), @"
+        Runs sagas: HTTP in, Postgres, Kafka out
+
+        Usage: orchestrator [OPTIONS] <COMMAND>
+
+        Commands:
+          serve    Runs sagas until SIGTERM or Ctrl-C
+          migrate  Brings the database up to date, then ends
+          check    Checks definitions; the exit code is 1 if any is wrong
+          help     Print this message or the help of the given subcommand(s)
+
+        Options:
+              --config <FILE>
+                  A TOML file of settings; the environment and flags come before it
+              --database-url <VALUE>
+                  The orchestrator's own Postgres database, postgres://USER:PASSWORD@HOST/DATABASE [env:
+                  DATABASE_URL]
+              --kafka-bootstrap-servers <VALUE>
+                  Kafka, HOST:PORT, several with commas [default: 127.0.0.1:9092] [env:
+                  KAFKA_BOOTSTRAP_SERVERS]
+              --kafka-properties <VALUE>
+                  A file of librdkafka properties, for TLS and SASL [env: KAFKA_PROPERTIES]
+              --broker-incarnation <VALUE>
+                  Set by the local stack: Kafka is its embedded broker, and this its start [env:
+                  BROKER_INCARNATION]
+              --schemas-dir <VALUE>
+                  A folder of further Avro schemas (*.avsc) [env: SCHEMAS_DIR]
+              --log-format <VALUE>
+                  auto (text on a terminal, else json), text or json [default: auto] [env: LOG_FORMAT]
+              --topic-partitions <VALUE>
+                  The partitions of saga.events and saga.dead-letters where they are created [default: 8]
+                  [env: TOPIC_PARTITIONS]
+              --topic-replication <VALUE>
+                  The copies of every topic that is created; -1 is the broker's default [default: -1] [env:
+                  TOPIC_REPLICATION]
+              --http-addr <VALUE>
+                  Where the API listens, ADDRESS:PORT; port 0 is any free one [default: 127.0.0.1:8080]
+                  [env: HTTP_ADDR]
+              --advertise-url <VALUE>
+                  The base URL under which other orchestrators reach this one [default: http:// and the
+                  address it listens on] [env: ADVERTISE_URL]
+              --shards <VALUE>
+                  The partitions of saga.inbox; never changes once there is a database [default: 8] [env:
+                  SHARDS]
+              --command-partitions <VALUE>
+                  The partitions of each command topic [default: 8] [env: COMMAND_PARTITIONS]
+              --definitions-dir <VALUE>
+                  A folder of further definitions (*.toml) [env: DEFINITIONS_DIR]
+              --allow-forced-outcomes <VALUE>
+                  true: bookings may force their payment's outcome, for demos and tests [default: false]
+                  [env: ALLOW_FORCED_OUTCOMES]
+          -h, --help
+                  Print help
+          -V, --version
+                  Print version
+        exit code 0
+    ");
+    insta::assert_snapshot!(run(&[], &["check", "--help"]), @"
+        Checks definitions; the exit code is 1 if any is wrong
+
+        Usage: orchestrator check [OPTIONS] <FILE>...
+
+        Arguments:
+          <FILE>...  A definition (TOML)
+
+        Options:
+              --config <FILE>    A TOML file of settings; the environment and flags come before it
+              --schemas <DIR>    A folder of Avro schemas (*.avsc) beside those that ship; may be given
+                                 several times
+              --format <FORMAT>  What is printed: a text for people, or JSON for programs [default: human]
+                                 [possible values: human, json]
+              --color <WHEN>     Colours; auto is on a terminal where NO_COLOR is not set [default: auto]
+                                 [possible values: auto, always, never]
+          -h, --help             Print help
+        exit code 0
+    ");
+}
+
+#[test]
+fn a_wrong_command_line_is_another_exit_code() {
+    insta::assert_snapshot!(run(&[], &["check"]), @"
+        error: the following required arguments were not provided:
+          <FILE>...
+
+        Usage: orchestrator check <FILE>...
+
+        For more information, try '--help'.
+        exit code 2
+    ");
+}
