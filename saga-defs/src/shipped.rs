@@ -21,6 +21,9 @@ macro_rules! shipped {
 
 shipped! {
     "booking.toml"
+    "erasure.toml"
+    "stock-transfer.toml"
+    "trip.toml"
 }
 
 /// The definitions that come with the service, in order of name.

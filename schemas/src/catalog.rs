@@ -30,6 +30,9 @@ macro_rules! shipped {
 }
 
 shipped! {
+    "accounts.AccountErased.v1"
+    "accounts.EraseAccount.v1"
+    "accounts.RequestErasure.v1"
     "booking.BookingCancelled.v1"
     "booking.BookingConfirmed.v1"
     "booking.BookingCreated.v1"
@@ -39,6 +42,21 @@ shipped! {
     "booking.ConfirmBooking.v1"
     "booking.ReserveBooking.v1"
     "booking.StartBooking.v1"
+    "carriers.BookCarrier.v1"
+    "carriers.CancelCarrier.v1"
+    "carriers.CarrierBooked.v1"
+    "flights.BuyTicket.v1"
+    "flights.FlightHeld.v1"
+    "flights.HoldFlight.v1"
+    "flights.ReleaseFlight.v1"
+    "flights.TicketBought.v1"
+    "hotels.ConfirmRoom.v1"
+    "hotels.ReleaseRoom.v1"
+    "hotels.ReserveRoom.v1"
+    "hotels.RoomConfirmed.v1"
+    "hotels.RoomReserved.v1"
+    "notices.ItinerarySent.v1"
+    "notices.SendItinerary.v1"
     "payment.ChargePayment.v1"
     "payment.PaymentCompleted.v1"
     "payment.PaymentFailed.v1"
@@ -47,6 +65,15 @@ shipped! {
     "saga.Refusal.v1"
     "saga.SagaEnded.v1"
     "saga.SagaStarted.v1"
+    "saga.Undone.v1"
+    "stock.AnnounceDelivery.v1"
+    "stock.DeliveryAnnounced.v1"
+    "stock.GoodsSetAside.v1"
+    "stock.PutGoodsBack.v1"
+    "stock.SetGoodsAside.v1"
+    "stock.StartTransfer.v1"
+    "stock.WithdrawDelivery.v1"
+    "trips.StartTrip.v1"
 }
 
 /// All schemas, each version of each record. Does not change; adding makes a new one. The default one is empty.

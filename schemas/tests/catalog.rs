@@ -38,6 +38,9 @@ fn every_message_and_its_fields() {
         lines.push_str(&format!("{name} {{ {} }}\n", fields.join(", ")));
     }
     insta::assert_snapshot!(lines, @r#"
+    accounts.AccountErased { records: long }
+    accounts.EraseAccount { requestId: uuid, userId: uuid, requestedBy: string }
+    accounts.RequestErasure { userId: uuid, requestedBy: string }
     booking.BookingCancelled { bookingId: uuid, reason: string }
     booking.BookingConfirmed { bookingId: uuid }
     booking.BookingCreated { bookingId: uuid, userId: uuid, resourceId: uuid }
@@ -47,6 +50,21 @@ fn every_message_and_its_fields() {
     booking.ConfirmBooking { bookingId: uuid }
     booking.ReserveBooking { bookingId: uuid, userId: uuid, resourceId: uuid }
     booking.StartBooking { userId: uuid, resourceId: uuid, amountMinor: long = 0, currency: string = "EUR", forcedPaymentOutcome: null | string = null }
+    carriers.BookCarrier { transferId: uuid, origin: string, destination: string, weightGrams: long }
+    carriers.CancelCarrier { transferId: uuid }
+    carriers.CarrierBooked { pickupAt: null | string }
+    flights.BuyTicket { tripId: uuid, traveller: string, flightNumber: string, fareMinor: long, currency: string }
+    flights.FlightHeld { flightNumber: string, fareMinor: long }
+    flights.HoldFlight { tripId: uuid, traveller: string, origin: string, destination: string, departure: string }
+    flights.ReleaseFlight { tripId: uuid }
+    flights.TicketBought { ticketNumber: string }
+    hotels.ConfirmRoom { reference: uuid, hotel: string, flight: null | string = null }
+    hotels.ReleaseRoom { reference: uuid, guest: string }
+    hotels.ReserveRoom { reference: uuid, guest: string, city: string, arrival: string, nights: int }
+    hotels.RoomConfirmed { confirmationCode: string }
+    hotels.RoomReserved { hotel: string, pricePerNightMinor: long }
+    notices.ItinerarySent {  }
+    notices.SendItinerary { recipient: string, subject: string, reference: string, hotel: string, confirmationCode: string }
     payment.ChargePayment { bookingId: uuid, userId: uuid, reference: string, amountMinor: long, currency: string, forcedPaymentOutcome: null | string = null }
     payment.PaymentCompleted { paymentId: uuid, bookingId: uuid, reference: string }
     payment.PaymentFailed { paymentId: uuid, bookingId: uuid, reason: string }
@@ -55,6 +73,15 @@ fn every_message_and_its_fields() {
     saga.Refusal { code: string, message: string }
     saga.SagaEnded { sagaId: uuid, definition: string, version: int, status: string, reasonCode: null | string = null, at: timestamp-millis }
     saga.SagaStarted { sagaId: uuid, definition: string, version: int, businessKey: null | string = null, at: timestamp-millis }
+    saga.Undone {  }
+    stock.AnnounceDelivery { transferId: uuid, warehouse: string, article: string, quantity: int, pickupAt: null | string = null }
+    stock.DeliveryAnnounced { dock: string }
+    stock.GoodsSetAside { weightGrams: long }
+    stock.PutGoodsBack { transferId: uuid, warehouse: string, article: string, quantity: int }
+    stock.SetGoodsAside { transferId: uuid, warehouse: string, article: string, quantity: int }
+    stock.StartTransfer { article: string, quantity: int, origin: string, destination: string }
+    stock.WithdrawDelivery { transferId: uuid, warehouse: string }
+    trips.StartTrip { traveller: string, email: string, origin: string, destination: string, departure: string, nights: int = 1, currency: string = "EUR" }
     "#);
 }
 

@@ -104,10 +104,10 @@ fn a_verb_reaches_the_owner_whichever_orchestrator_is_asked() {
         for number in 0..8 {
             let traveller = format!("Ida {number}");
             agency.handle(&traveller, "SendPostcard", &[tests::travel::Manner::Reject]);
-            sagas.push((one.api.start_saga("trip", json!({"traveller": traveller})).await?, traveller));
+            sagas.push((one.api.start_saga("quick-trip", json!({"traveller": traveller})).await?, traveller));
         }
         for api in stack.apis() {
-            sagas.push((api.start_saga("trip", json!({"traveller": "Ida"})).await?, "Ida".to_owned()));
+            sagas.push((api.start_saga("quick-trip", json!({"traveller": "Ida"})).await?, "Ida".to_owned()));
         }
         for (number, (saga, traveller)) in sagas.iter().enumerate() {
             let api = &stack.apis()[number % 2];

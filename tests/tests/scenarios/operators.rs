@@ -13,7 +13,7 @@ use tests::wait::{SOON, becomes};
 #[test]
 fn a_trip_goes_its_way() {
     on_shared_stack(async |stack| {
-        let saga = travel(stack, "trip", "Ada", &[]).await?;
+        let saga = travel(stack, "quick-trip", "Ada", &[]).await?;
         stack.api()?.saga_is(saga, "completed").await?;
         assert_snapshot!(trip(stack, saga).await?, @r"
         start                   -> book-train #1
@@ -32,7 +32,7 @@ fn a_trip_goes_its_way() {
 fn a_compensation_that_keeps_failing_is_stuck_until_it_is_redriven() {
     on_shared_stack(async |stack| {
         let manners = [("BookHotel", &[Reject][..]), ("CancelTrain", &[Fail])];
-        let saga = travel(stack, "trip", "Grace", &manners).await?;
+        let saga = travel(stack, "quick-trip", "Grace", &manners).await?;
         stack.api()?.saga_is(saga, "stuck").await?;
         let letter = only_letter(stack, saga).await?;
         assert_eq!(
@@ -65,7 +65,7 @@ fn a_compensation_that_keeps_failing_is_stuck_until_it_is_redriven() {
 #[test]
 fn a_step_that_may_only_go_forward_is_redriven_with_other_input() {
     on_shared_stack(async |stack| {
-        let saga = travel(stack, "trip", "Mary", &[("SendPostcard", &[Reject])]).await?;
+        let saga = travel(stack, "quick-trip", "Mary", &[("SendPostcard", &[Reject])]).await?;
         stack.api()?.saga_is(saga, "stuck").await?;
         let redrive = format!("/api/sagas/{saga}/redrive");
         let wrong = json!({"reason": "typed badly", "input": {"traveller": 7, "colour": "red"}});
@@ -94,7 +94,7 @@ fn a_step_that_may_only_go_forward_is_redriven_with_other_input() {
 fn a_stuck_compensation_can_be_skipped() {
     on_shared_stack(async |stack| {
         let manners = [("BookHotel", &[Reject][..]), ("CancelTrain", &[Reject])];
-        let saga = travel(stack, "trip", "Joan", &manners).await?;
+        let saga = travel(stack, "quick-trip", "Joan", &manners).await?;
         stack.api()?.saga_is(saga, "stuck").await?;
         stack.api()?.act(saga, "skip").await?.expect(200)?;
         stack.api()?.saga_is(saga, "compensated").await?;
@@ -173,7 +173,7 @@ fn a_deadline_cancels() {
 #[test]
 fn a_verb_under_one_key_acts_once() {
     on_shared_stack(async |stack| {
-        let saga = travel(stack, "trip", "Edith", &[("SendPostcard", &[Reject])]).await?;
+        let saga = travel(stack, "quick-trip", "Edith", &[("SendPostcard", &[Reject])]).await?;
         stack.api()?.saga_is(saga, "stuck").await?;
         let redrive = format!("/api/sagas/{saga}/redrive");
         let body = json!({"reason": "try again"});
@@ -198,7 +198,7 @@ fn a_verb_under_one_key_acts_once() {
 #[test]
 fn verbs_that_do_not_fit_say_when_they_would() {
     on_shared_stack(async |stack| {
-        let saga = travel(stack, "trip", "Emmy", &[]).await?;
+        let saga = travel(stack, "quick-trip", "Emmy", &[]).await?;
         stack.api()?.saga_is(saga, "completed").await?;
         for verb in ["cancel", "redrive", "skip", "retry-now"] {
             let refused = stack.api()?.act(saga, verb).await?;

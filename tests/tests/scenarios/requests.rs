@@ -107,11 +107,14 @@ fn bodies_that_are_wrong() {
             ("unknown definition", saga(json!({"definition": "cruise", "input": {}}))),
             ("unknown version", saga(json!({"definition": "booking", "version": 99, "input": {}}))),
             ("input as a list", saga(json!({"definition": "booking", "input": []}))),
-            ("wrong input", saga(json!({"definition": "trip", "input": {"traveller": 7, "luggage": true}}))),
+            (
+                "wrong input",
+                saga(json!({"definition": "quick-trip", "input": {"traveller": 7, "luggage": true}})),
+            ),
             (
                 "long business key",
                 saga(
-                    json!({"definition": "trip", "input": {"traveller": "x"}, "businessKey": "k".repeat(300)}),
+                    json!({"definition": "quick-trip", "input": {"traveller": "x"}, "businessKey": "k".repeat(300)}),
                 ),
             ),
         ];
