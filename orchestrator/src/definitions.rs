@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use saga_defs::definition::{Definition, DefinitionError, Problem, StepKind};
+use saga_defs::check::Participants;
+use saga_defs::definition::{Definition, DefinitionError};
 use saga_defs::ids::DefinitionRef;
 use schemas::Catalog;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
@@ -223,27 +224,5 @@ pub fn parse(origin: &str, source: &str, catalog: &Catalog) -> Result<Definition
 /// # Errors
 /// Every problem with its text.
 pub(crate) fn check(source: &str, catalog: &Catalog) -> Result<Definition, DefinitionError> {
-    let definition = Definition::parse(source)?;
-    let mut messages = vec![&definition.input];
-    for step in &definition.steps {
-        messages.extend([&step.command, &step.reply]);
-        if let StepKind::Compensatable { compensation } = &step.kind {
-            messages.push(compensation);
-        }
-    }
-    let missing: Vec<Problem> = messages
-        .into_iter()
-        .filter(|name| catalog.record(name).is_none())
-        .map(|name| no_schema(source, name))
-        .collect();
-    if missing.is_empty() { Ok(definition) } else { Err(DefinitionError { problems: missing }) }
-}
-
-fn no_schema(source: &str, name: &str) -> Problem {
-    let before = source.find(name).and_then(|at| source.get(..at)).unwrap_or("");
-    Problem {
-        line: before.matches('\n').count() + 1,
-        column: before.rsplit('\n').next().unwrap_or("").chars().count() + 1,
-        message: format!("no schema is named {name}; add it to the folder of schemas"),
-    }
+    saga_defs::check::check(source, catalog, &Participants::default())
 }

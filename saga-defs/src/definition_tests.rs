@@ -16,66 +16,118 @@ fn the_booking_is_read() {
     assert_eq!(booking.participants(), ["booking".into(), "payment".into()]);
 }
 
-/// Replaces `from` by `to` in the booking and shows what the parser says.
-fn check(from: &str, to: &str, expected: &str) {
-    assert!(BOOKING.contains(from), "{from} is not in the booking");
-    let error = Definition::parse(&BOOKING.replacen(from, to, 1)).unwrap_err();
-    let said: Vec<String> = error.problems.iter().map(ToString::to_string).collect();
-    assert_eq!(said.join("\n"), expected);
+/// A step of that kind, with a compensation if the kind has one.
+fn step(name: &str, kind: &str) -> String {
+    let compensation = if kind == "compensatable" { "compensation = \"t.Undo\"\n" } else { "" };
+    format!(
+        "[[step]]\nname = \"{name}\"\nparticipant = \"p\"\nkind = \"{kind}\"\ncommand = \"t.Do\"\nreply = \"t.Done\"\n{compensation}"
+    )
 }
 
-#[test]
-fn what_is_wrong_is_said_with_its_place() {
-    check("version = 1", "version = 0", "line 3, column 11: versions count from 1");
-    check(
-        "kind = \"pivot\" ",
-        "kind = \"pivott\" ",
-        "line 30, column 8: kind `pivott` is not known; it is compensatable, pivot or retriable",
-    );
-    check(
-        "compensation = \"payment.RefundPayment\"",
-        "",
-        "line 21, column 8: a compensatable step needs `compensation`, the command that undoes it",
-    );
-    check(
-        "\"charge-payment\"",
-        "\"reserve-booking\"",
-        "line 19, column 8: step `reserve-booking` is there twice; give each step a name of its own",
-    );
-    check(
-        "timeout = \"5s\"",
-        "timeout = \"5 parsecs\"",
-        "line 14, column 11: `5 parsecs` is not a duration; write e.g. 200ms, 5s, 15m, 2h",
-    );
-    check("max_attempts = 5", "max_attempts = 0", "line 15, column 9: max_attempts is 1 to 1000");
-    check(
-        "participant = \"payment\"",
-        "participant = \"pay ment\"",
-        "line 20, column 15: participant name `pay ment`: use 1 to 100 letters, digits, `-`, `_` and `.`, not beginning with a dot",
-    );
+/// Whether steps of these kinds are refused for their order, and the recipe is at hand all the same.
+#[track_caller]
+fn check_order(kinds: &str, faults: usize) {
+    let mut text = "name = \"n\"\nversion = 1\ninput = \"t.Input\"\n".to_owned();
+    for (at, kind) in kinds.split(' ').enumerate() {
+        text.push_str(&step(&at.to_string(), kind));
+    }
+    match Definition::parse(&text) {
+        Ok(_) => assert_eq!(faults, 0, "{kinds} is taken"),
+        Err(error) => {
+            assert_eq!(error.problems.len(), faults, "{kinds}: {error}");
+            assert!(error.problems.iter().all(|problem| text[problem.span.clone()].starts_with('"')));
+            let misordered = error.misordered.expect("the order is the only fault");
+            assert_eq!(misordered.steps.len(), kinds.split(' ').count());
+        }
+    }
 }
 
 #[test]
 fn the_order_of_kinds_is_held() {
-    let source = BOOKING.replacen("kind = \"compensatable\"", "kind = \"retriable\"", 1).replacen(
-        "compensation = \"booking.CancelBooking\"",
-        "",
-        1,
-    );
-    let source = source.replacen(
-        "compensation_retry = { max_attempts = 10, initial = \"500ms\", max = \"1m\" }",
-        "",
-        1,
-    );
-    let error = Definition::parse(&source).unwrap_err();
-    assert_eq!(
-        error.problems[0].message,
-        "step `charge-payment` (compensatable) cannot come after `reserve-booking` (retriable): the order is compensatable steps, at most one pivot, retriable steps"
-    );
+    check_order("compensatable pivot retriable", 0);
+    check_order("compensatable compensatable", 0);
+    check_order("retriable retriable", 0);
+    check_order("pivot pivot", 1);
+    check_order("pivot compensatable", 1);
+    check_order("retriable compensatable", 1);
+    check_order("retriable pivot", 1);
+    check_order("retriable compensatable compensatable", 2);
+    check_order("pivot compensatable pivot", 2);
+    check_order("compensatable pivot retriable compensatable", 1);
 }
 
 #[test]
-fn an_unknown_key_is_refused() {
-    let error = Definition::parse(&format!("colour = \"red\"\n{BOOKING}")).unwrap_err();
-    assert!(error.to_string().contains("unknown field `colour`"), "{error}");
+fn the_recipe_is_withheld_when_more_is_wrong_than_the_order() {
+    let text = format!(
+        "name = \"n\"\nversion = 0\ninput = \"t.Input\"\n{}{}",
+        step("a", "pivot"),
+        step("b", "compensatable")
+    );
+    let error = Definition::parse(&text).unwrap_err();
+    assert_eq!(error.problems.len(), 2, "{error}");
+    assert_eq!(error.misordered, None);
+}
+
+#[test]
+fn problems_are_told_up_to_a_limit() {
+    let many: String = (0..1_000).map(|n| format!("key{n} = 1\n")).collect();
+    let error = Definition::parse(&many).unwrap_err();
+    assert_eq!(error.problems.len(), MAX_PROBLEMS);
+    let error = Definition::parse(&" ".repeat(MAX_SOURCE_BYTES + 1)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the definition is refused: line 1, column 1: the text has 262145 bytes; shorten it to at most 262144"
+    );
+    let mut long = "name = \"n\"\nversion = 1\ninput = \"t.Input\"\n".to_owned();
+    (0..=MAX_STEPS).for_each(|at| long.push_str(&step(&at.to_string(), "retriable")));
+    let error = Definition::parse(&long).unwrap_err();
+    assert_eq!(error.problems.len(), 1, "{error}");
+    assert_eq!(error.problems[0].message, "the definition has 65 steps");
+}
+
+#[test]
+fn what_is_printed_is_the_same_recipe() {
+    let booking = Definition::parse(BOOKING).unwrap();
+    let printed = booking.to_toml();
+    insta::assert_snapshot!(printed, @r#"
+    name = "booking"
+    version = 1
+    deadline = "15m"
+    input = "booking.StartBooking"
+
+    [[step]]
+    name = "reserve-booking"
+    participant = "booking"
+    kind = "compensatable"
+    command = "booking.ReserveBooking"
+    reply = "booking.BookingReserved"
+    compensation = "booking.CancelBooking"
+    timeout = "5s"
+    retry = { max_attempts = 5, initial = "200ms", max = "10s", multiplier = 2.0, jitter = 0.2 }
+    compensation_retry = { max_attempts = 10, initial = "500ms", max = "1m", multiplier = 2.0, jitter = 0.2 }
+
+    [[step]]
+    name = "charge-payment"
+    participant = "payment"
+    kind = "compensatable"
+    command = "payment.ChargePayment"
+    with = { reference = "bookingId" }
+    reply = "payment.PaymentCompleted"
+    compensation = "payment.RefundPayment"
+    timeout = "5s"
+    retry = { max_attempts = 5, initial = "200ms", max = "10s", multiplier = 2.0, jitter = 0.2 }
+    compensation_retry = { max_attempts = 10, initial = "500ms", max = "1m", multiplier = 2.0, jitter = 0.2 }
+
+    [[step]]
+    name = "confirm-booking"
+    participant = "booking"
+    kind = "pivot"
+    command = "booking.ConfirmBooking"
+    reply = "booking.BookingConfirmed"
+    timeout = "5s"
+    retry = { max_attempts = 5, initial = "200ms", max = "10s", multiplier = 2.0, jitter = 0.2 }
+    "#);
+    let again = Definition::parse(&printed).unwrap();
+    assert!(again.same_recipe(&booking));
+    assert_eq!(again.to_toml(), printed);
 }

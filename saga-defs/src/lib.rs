@@ -2,6 +2,7 @@
 //!
 //! Read [`machine::transition`] first: it is the only place that knows how sagas move.
 
+pub mod check;
 pub mod definition;
 pub mod ids;
 pub mod machine;
@@ -11,6 +12,7 @@ pub mod render;
 pub mod retry;
 pub mod saga;
 mod shipped;
+mod spelling;
 pub mod time;
 
 pub use shipped::{Shipped, shipped};

@@ -48,6 +48,7 @@ mod avsc;
 mod catalog;
 mod codec;
 mod compat;
+mod messages;
 mod shape;
 
 pub use catalog::{Catalog, SOURCE_LIMIT_BYTES, SchemaError};

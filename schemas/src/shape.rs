@@ -206,39 +206,6 @@ impl FieldType {
             Self::Union(_) => JsonKind::Any,
         }
     }
-
-    /// Whether every value of type `other` can fill a field of this type without losing anything.
-    ///
-    /// Beside equal types: int to long and double, float to double, a date or time to its number, a uuid or an enum to
-    /// string, a type to a union that has it, an enum to one with more symbols, a record to one whose fields it provides.
-    /// Names of enums, fixed and records do not matter, since JSON has none.
-    pub fn accepts(&self, other: &Self) -> bool {
-        match (self, other) {
-            (_, Self::Union(others)) => others.iter().all(|other| self.accepts(other)),
-            (Self::Union(branches), _) => branches
-                .iter()
-                // The codec picks the branch by the kind of the JSON value, so only that one counts.
-                .any(|branch| branch.json_kind() == other.json_kind() && branch.accepts(other)),
-            (Self::Long | Self::Double, Self::Int) | (Self::Double, Self::Float) => true,
-            (Self::String, Self::Uuid | Self::Enum(_)) | (Self::Long, Self::Time(_)) => true,
-            (Self::Int, Self::Time(time)) => time.is_int(),
-            (Self::Bytes, Self::Fixed(_)) => true,
-            (Self::Fixed(mine), Self::Fixed(theirs)) => mine.size == theirs.size,
-            (Self::Enum(mine), Self::Enum(theirs)) => {
-                theirs.symbols.iter().all(|symbol| mine.symbols.contains(symbol))
-            }
-            (Self::Array(mine), Self::Array(theirs)) | (Self::Map(mine), Self::Map(theirs)) => {
-                mine.accepts(theirs)
-            }
-            (Self::Record(mine), Self::Record(theirs)) => {
-                mine.fields.iter().all(|field| match theirs.field(&field.name) {
-                    Some(other) => field.ty.accepts(&other.ty),
-                    None => field.has_default(),
-                })
-            }
-            _ => self == other,
-        }
-    }
 }
 
 impl fmt::Display for FieldType {

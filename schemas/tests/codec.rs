@@ -1,6 +1,7 @@
 //! How JSON values become Avro and come back, and what is said about values and bytes that do not fit.
 
-use schemas::{BodyFault, Catalog, Data, DecodeError, EncodeError, FieldType};
+use saga_defs::check::Type;
+use schemas::{BodyFault, Catalog, Data, DecodeError, EncodeError};
 use serde_json::{Value, json};
 
 fn data(fields: Value) -> Data {
@@ -326,8 +327,8 @@ fn what_is_no_message_is_refused_by_its_header() {
 
 #[track_caller]
 fn check_accepts(field: Value, value: Value, expected: bool) {
-    let ty = |ty: &Value| -> FieldType {
-        one(ty.clone()).record("test.Any").expect("known").field("f").expect("a field").ty().clone()
+    let ty = |ty: &Value| -> Type {
+        one(ty.clone()).record("test.Any").expect("known").field("f").expect("a field").ty().into()
     };
     assert_eq!(ty(&field).accepts(&ty(&value)), expected, "{field} takes {value}");
 }

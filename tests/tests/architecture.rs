@@ -56,6 +56,7 @@ const PURE: &[&str] = &[
     "serde_json",
     "serde_spanned",
     "sha2",
+    "strsim",
     "syn",
     "thiserror",
     "thiserror-impl",

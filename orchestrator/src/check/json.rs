@@ -26,6 +26,8 @@ struct ProblemView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<&'a str>,
 }
 
 /// An array with an object for each file.
@@ -48,10 +50,13 @@ fn view(file: &CheckedFile) -> FileView<'_> {
                 line: Some(problem.line),
                 column: Some(problem.column),
                 message: &problem.message,
+                help: problem.help.as_deref(),
             });
             (None, all.collect())
         }
-        Outcome::Unusable(why) => (None, vec![ProblemView { line: None, column: None, message: why }]),
+        Outcome::Unusable(why) => {
+            (None, vec![ProblemView { line: None, column: None, message: why, help: None }])
+        }
     };
     FileView { file: &file.name, ok: file.is_right(), definition, problems }
 }

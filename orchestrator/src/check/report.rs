@@ -32,17 +32,13 @@ pub(super) fn print(files: &[CheckedFile]) -> String {
 }
 
 fn shown(name: &str, source: &str, problem: &Problem) -> String {
-    let at = place(source, problem);
-    let snippet = Snippet::source(source).path(name).annotation(AnnotationKind::Primary.span(at..at));
-    Renderer::styled().render(&[Level::ERROR.primary_title(problem.message.as_str()).element(snippet)])
-}
-
-/// Where the problem is, in bytes.
-fn place(source: &str, problem: &Problem) -> usize {
-    let before: usize = source.split_inclusive('\n').take(problem.line.saturating_sub(1)).map(str::len).sum();
-    let line = source.get(before..).unwrap_or("");
-    let column = line.char_indices().nth(problem.column.saturating_sub(1)).map_or(line.len(), |(at, _)| at);
-    before + column
+    let annotation = AnnotationKind::Primary.span(problem.span.clone());
+    let snippet = Snippet::source(source).path(name).annotation(annotation);
+    let mut group = Level::ERROR.primary_title(problem.message.as_str()).element(snippet);
+    if let Some(help) = &problem.help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    Renderer::styled().render(&[group])
 }
 
 fn sum(files: &[CheckedFile]) -> String {

@@ -38,15 +38,19 @@ fn run(files: &[(&str, &str)], args: &[&str]) -> String {
     format!("{}\nexit code {}", lines.join("\n"), ended.status.code().unwrap())
 }
 
+fn shipped_booking() -> &'static str {
+    saga_defs::Shipped::named("booking").unwrap().text
+}
+
 /// The shipped booking definition with one text replaced by another.
 fn booking(from: &str, to: &str) -> String {
-    assert!(orchestrator::definitions::BOOKING.contains(from), "{from}");
-    orchestrator::definitions::BOOKING.replacen(from, to, 1)
+    assert!(shipped_booking().contains(from), "{from}");
+    shipped_booking().replacen(from, to, 1)
 }
 
 #[test]
 fn a_right_definition_is_said_to_be_right() {
-    let printed = run(&[("booking.toml", orchestrator::definitions::BOOKING)], &["check", "booking.toml"]);
+    let printed = run(&[("booking.toml", shipped_booking())], &["check", "booking.toml"]);
     insta::assert_snapshot!(printed, @"
         booking.toml: booking version 1 is right
         1 file is right
@@ -61,28 +65,34 @@ fn every_problem_of_every_file_is_shown_in_its_place() {
     let files = [("soon.toml", &*soon), ("unknown.toml", &*unknown)];
     let printed = run(&files, &["check", "soon.toml", "unknown.toml", "missing.toml"]);
     insta::assert_snapshot!(printed, @r#"
-        error: `soon` is not a duration; write e.g. 200ms, 5s, 15m, 2h
-         --> soon.toml:4:12
-          |
-        4 | deadline = "soon"                          # the whole saga; then it is cancelled
-          |            ^
+    error: `soon` is not a duration
+     --> soon.toml:4:12
+      |
+    4 | deadline = "soon"                          # the whole saga; then it is cancelled
+      |            ^^^^^^
+      |
+      = help: write e.g. 200ms, 5s, 15m, 2h
 
-        error: kind `pivoting` is not known; it is compensatable, pivot or retriable
-          --> soon.toml:30:8
-           |
-        30 | kind = "pivoting"                            # the last step that business rules may refuse; never compensated
-           |        ^
+    error: there is no kind `pivoting`
+      --> soon.toml:30:8
+       |
+    30 | kind = "pivoting"                            # the last step that business rules may refuse; never compensated
+       |        ^^^^^^^^^^
+       |
+       = help: make it compensatable, pivot or retriable
 
-        error: no schema is named payment.RefundPaiment; add it to the folder of schemas
-          --> unknown.toml:25:17
-           |
-        25 | compensation = "payment.RefundPaiment"
-           |                 ^
+    error: no schema is named `payment.RefundPaiment`
+      --> unknown.toml:25:16
+       |
+    25 | compensation = "payment.RefundPaiment"
+       |                ^^^^^^^^^^^^^^^^^^^^^^^
+       |
+       = help: did you mean `payment.RefundPayment`?
 
-        error: missing.toml: cannot be read: No such file or directory (os error 2)
+    error: missing.toml: cannot be read: No such file or directory (os error 2)
 
-        3 of 3 files wrong
-        exit code 1
+    3 of 3 files wrong
+    exit code 1
     "#);
 }
 
@@ -91,46 +101,49 @@ fn colours_are_given_where_they_are_asked_for() {
     let soon = booking("\"15m\"", "\"soon\"");
     let printed = run(&[("soon.toml", &soon)], &["check", "--color", "always", "soon.toml"]);
     insta::assert_snapshot!(printed.replace('\u{1b}', "␛"), @r#"
-        ␛[1m␛[91merror␛[0m␛[1m: `soon` is not a duration; write e.g. 200ms, 5s, 15m, 2h␛[0m
-         ␛[1m␛[94m--> ␛[0msoon.toml:4:12
-          ␛[1m␛[94m|␛[0m
-        ␛[1m␛[94m4␛[0m ␛[1m␛[94m|␛[0m deadline = "soon"                          # the whole saga; then it is cancelled
-          ␛[1m␛[94m|␛[0m            ␛[1m␛[91m^␛[0m
+    ␛[1m␛[91merror␛[0m␛[1m: `soon` is not a duration␛[0m
+     ␛[1m␛[94m--> ␛[0msoon.toml:4:12
+      ␛[1m␛[94m|␛[0m
+    ␛[1m␛[94m4␛[0m ␛[1m␛[94m|␛[0m deadline = "soon"                          # the whole saga; then it is cancelled
+      ␛[1m␛[94m|␛[0m            ␛[1m␛[91m^^^^^^␛[0m
+      ␛[1m␛[94m|␛[0m
+      ␛[1m␛[94m= ␛[0m␛[1mhelp␛[0m: write e.g. 200ms, 5s, 15m, 2h
 
-        1 of 1 files wrong
-        exit code 1
+    1 of 1 files wrong
+    exit code 1
     "#);
 }
 
 #[test]
 fn programs_get_json() {
     let soon = booking("\"15m\"", "\"soon\"");
-    let files = [("soon.toml", &*soon), ("booking.toml", orchestrator::definitions::BOOKING)];
+    let files = [("soon.toml", &*soon), ("booking.toml", shipped_booking())];
     let printed = run(&files, &["check", "--format", "json", "soon.toml", "booking.toml"]);
     insta::assert_snapshot!(printed, @r#"
-        [
+    [
+      {
+        "file": "soon.toml",
+        "ok": false,
+        "problems": [
           {
-            "file": "soon.toml",
-            "ok": false,
-            "problems": [
-              {
-                "line": 4,
-                "column": 12,
-                "message": "`soon` is not a duration; write e.g. 200ms, 5s, 15m, 2h"
-              }
-            ]
-          },
-          {
-            "file": "booking.toml",
-            "ok": true,
-            "definition": {
-              "name": "booking",
-              "version": 1
-            },
-            "problems": []
+            "line": 4,
+            "column": 12,
+            "message": "`soon` is not a duration",
+            "help": "write e.g. 200ms, 5s, 15m, 2h"
           }
         ]
-        exit code 1
+      },
+      {
+        "file": "booking.toml",
+        "ok": true,
+        "definition": {
+          "name": "booking",
+          "version": 1
+        },
+        "problems": []
+      }
+    ]
+    exit code 1
     "#);
 }
 

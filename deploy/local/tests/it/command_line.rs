@@ -57,7 +57,9 @@ fn what_is_wrong_is_one_line() {
     std::fs::write(definition.path().join("bad.toml"), "name = 'bad'").unwrap();
     let file = definition.path().join("bad.toml").display().to_string();
     let line = format!(
-        "local: --definitions: {file}: the definition is refused: line 1, column 1: missing field `version`"
+        "local: --definitions: {file}: the definition is refused: line 1, column 1: a definition needs `version`; \
+         add e.g. `version = 1`; line 1, column 1: a definition needs `input`; add e.g. `input = \"booking.StartBooking\"`; \
+         line 1, column 1: a definition needs `step`; add e.g. `[[step]]`"
     );
     check(&["--definitions", &definition.path().display().to_string()], 2, &line);
 }
