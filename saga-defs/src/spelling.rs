@@ -1,5 +1,7 @@
 //! "Did you mean": the known name that a wrong one is most like.
 
+use std::collections::BTreeSet;
+
 /// Longer names are not compared: nobody misspells one, and comparing takes time by the product of the lengths.
 const MAX_COMPARED_CHARS: usize = 120;
 
@@ -28,9 +30,10 @@ pub(crate) fn did_you_mean<'k>(
     nearest(wrong, known).map_or_else(otherwise, |name| format!("did you mean `{name}`?"))
 }
 
-/// Names one after the other, for a person to choose from.
+/// Names one after the other, each once, for a person to choose from.
 pub(crate) fn listed<'k>(names: impl IntoIterator<Item = &'k str>) -> String {
-    let mut names = names.into_iter();
+    let mut seen = BTreeSet::new();
+    let mut names = names.into_iter().filter(|name| seen.insert(*name));
     let mut text = names.by_ref().take(LISTED_NAMES).collect::<Vec<_>>().join(", ");
     if names.next().is_some() {
         text.push_str(", …");

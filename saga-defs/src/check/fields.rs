@@ -35,13 +35,13 @@ fn first_data(outline: &Outline, messages: &dyn Messages, problems: &mut Problem
     let mut known = Known::default();
     let input = find(outline.input.as_ref(), messages, problems);
     known.open = input.is_none() || outline.name.is_none();
-    let saga_id: Arc<str> = "the saga's id".into();
+    let saga_id: Arc<str> = "as the saga's id".into();
     if let Some(name) = &outline.name {
         known.add(&id_field(name.get_ref()), Type::Uuid, &saga_id);
     }
     if let (Some(input), Some(name)) = (&input, &outline.input) {
         for field in &input.fields {
-            known.add(&field.name, field.ty.clone(), &format!("the input {}", input.full_name).into());
+            known.add(&field.name, field.ty.clone(), &format!("in the input {}", input.full_name).into());
         }
         if input.field(SAGA_ID).is_some() {
             let message = format!("the input {} has a field `{SAGA_ID}`", input.full_name);
@@ -62,14 +62,18 @@ fn learn_reply(step: &StepOutline, records: &StepRecords, known: &mut Known, pro
     for field in &reply.fields {
         if let Some(before) = known.get(&field.name).filter(|before| !before.ty.accepts(&field.ty)) {
             let message = format!(
-                "{} gives `{}` as {}, but it is {} from {}",
+                "{} gives `{}` as {}, but it is {} {}",
                 reply.full_name, field.name, field.ty, before.ty, before.from
             );
             let help = "rename the field in the reply's schema, or give it the same type".to_owned();
             problems.report(name.span(), message, help);
         }
     }
-    known.learn(reply, &format!("the reply {}", reply.full_name).into());
+    known.learn(reply, &in_reply(reply));
+}
+
+fn in_reply(reply: &Record) -> Arc<str> {
+    format!("in the reply {}", reply.full_name).into()
 }
 
 /// The record of a message, if it has a schema.
@@ -115,6 +119,25 @@ struct Sight<'a> {
     at: usize,
 }
 
+/// Who provides a name, but only after it is needed.
+enum Later {
+    /// The step itself.
+    OwnReply,
+    /// The step of that name.
+    Step(String),
+}
+
+fn said_later(later: Option<&Later>, direction: Direction) -> String {
+    match (later, direction) {
+        (Some(Later::OwnReply), Direction::Compensation) => {
+            ": the step's own reply has it, but after a timeout there is none".to_owned()
+        }
+        (Some(Later::OwnReply), Direction::Forward) => ": only the step's own reply has it".to_owned(),
+        (Some(Later::Step(step)), _) => format!(": step `{step}` provides it, which is later"),
+        (None, _) => String::new(),
+    }
+}
+
 /// A field that wants a value.
 struct Wanted<'a> {
     message: &'a Record,
@@ -155,14 +178,15 @@ impl Sight<'_> {
         if let Some(value) = self.value(&field.name, wanted) {
             self.fits(wanted, &field.name, &value, &wanted.place, problems);
         } else if !field.has_default && !self.known.open {
+            let later = self.provided_later(&field.name);
             let message = format!(
                 "{} needs `{}` ({}), which nothing provides before it is sent{}",
                 wanted.message.full_name,
                 field.name,
                 field.ty,
-                self.said_later(&field.name, wanted.direction)
+                said_later(later.as_ref(), wanted.direction)
             );
-            problems.report(wanted.place.clone(), message, self.advice_to_provide(wanted));
+            problems.report(wanted.place.clone(), message, self.advice_to_provide(wanted, later.as_ref()));
         }
     }
 
@@ -189,7 +213,7 @@ impl Sight<'_> {
                 "nothing provides `{}` before {} is sent{}",
                 shown(from),
                 wanted.message.full_name,
-                self.said_later(from, wanted.direction)
+                said_later(self.provided_later(from).as_ref(), wanted.direction)
             );
             let help = did_you_mean(from, self.known.names(), || {
                 format!("use one of {}", listed(self.known.names()))
@@ -214,7 +238,7 @@ impl Sight<'_> {
         steps.zip(&self.steps[self.at..]).find_map(|(_, records)| {
             let reply = records.reply.as_ref()?;
             let ty = reply.field(name)?.ty.clone();
-            Some(Value { ty, from: format!("the reply {}", reply.full_name).into() })
+            Some(Value { ty, from: in_reply(reply) })
         })
     }
 
@@ -229,44 +253,37 @@ impl Sight<'_> {
         if wanted.field.ty.accepts(&value.ty) {
             return;
         }
-        let message = format!(
-            "`{}` of {} is {}, but `{}` is {} from {}",
-            wanted.field.name,
-            wanted.message.full_name,
-            wanted.field.ty,
-            shown(name),
-            value.ty,
-            value.from
+        let Wanted { field, message, .. } = wanted;
+        let other = if *field.name == *name { "it".to_owned() } else { format!("`{}`", shown(name)) };
+        let text = format!(
+            "`{}` of {} is {}, but {other} is {} {}",
+            field.name, message.full_name, field.ty, value.ty, value.from
         );
-        let help = format!(
-            "give both the same type in their schemas, or fill `{}` from another name with `with`",
-            wanted.field.name
-        );
-        problems.report(place.clone(), message, help);
+        let help = if value.ty.is_nullable() && !field.ty.accepts(&Type::Null) {
+            format!(
+                "let the field of {} be null as well, or see to it that {other} never is",
+                message.full_name
+            )
+        } else {
+            format!("give both the same type, or fill `{}` from another name with `with`", field.name)
+        };
+        problems.report(place.clone(), text, help);
     }
 
-    /// Whether a reply has the name, only too late.
-    fn said_later(&self, name: &str, direction: Direction) -> String {
-        let providers = (self.at..self.steps.len())
-            .find(|at| self.steps[*at].reply.as_ref().is_some_and(|reply| reply.field(name).is_some()));
-        match providers {
-            Some(at) if at == self.at && direction == Direction::Compensation => {
-                ": the step's own reply has it, but after a timeout there is none".to_owned()
-            }
-            Some(at) if at == self.at => ": only the step's own reply has it".to_owned(),
-            Some(at) => {
-                let step = self.outline.steps[at].name.as_ref();
-                format!(
-                    ": step `{}` provides it, which is later",
-                    step.map_or("?".to_owned(), |name| shown(name.get_ref()))
-                )
-            }
-            None => String::new(),
+    /// The first reply that has the name, though too late.
+    fn provided_later(&self, name: &str) -> Option<Later> {
+        let has_it =
+            |records: &StepRecords| records.reply.as_ref().is_some_and(|reply| reply.field(name).is_some());
+        let at = (self.at..self.steps.len()).find(|at| has_it(&self.steps[*at]))?;
+        if at == self.at {
+            return Some(Later::OwnReply);
         }
+        let step = self.outline.steps[at].name.as_ref();
+        Some(Later::Step(step.map_or("?".to_owned(), |name| shown(name.get_ref()))))
     }
 
-    fn advice_to_provide(&self, wanted: &Wanted<'_>) -> String {
-        let name = &*wanted.field.name;
+    fn advice_to_provide(&self, wanted: &Wanted<'_>, later: Option<&Later>) -> String {
+        let (name, message) = (&wanted.field.name, &wanted.message.full_name);
         let fitting = self
             .known
             .names()
@@ -274,10 +291,20 @@ impl Sight<'_> {
         if let Some(near) = nearest(name, fitting) {
             return format!("did you mean `with = {{ {name} = \"{near}\" }}`?");
         }
-        let input = self.outline.input.as_ref().map_or("input", |input| &**input.get_ref());
-        format!(
-            "add it to {input}, fill it from another name with `with = {{ {name} = \"…\" }}`, or give it a default in its schema"
-        )
+        match later {
+            Some(Later::OwnReply) if wanted.direction == Direction::Compensation => {
+                format!("give it a default in the schema of {message}, or undo by what the command had")
+            }
+            Some(Later::Step(step)) => {
+                format!("move step `{step}` before this one, or give it a default in the schema of {message}")
+            }
+            Some(Later::OwnReply) | None => {
+                let input = self.outline.input.as_ref().map_or("the input", |input| &**input.get_ref());
+                format!(
+                    "add it to {input}, fill it with `with = {{ {name} = \"…\" }}`, or give it a default in the schema of {message}"
+                )
+            }
+        }
     }
 
     /// `with` is for fields that a message of the step has.

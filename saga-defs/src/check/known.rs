@@ -17,7 +17,7 @@ pub(super) struct Known {
 #[derive(Clone, Debug)]
 pub(super) struct Value {
     pub(super) ty: Type,
-    /// As in "it comes from …".
+    /// As in "it is a string …".
     pub(super) from: Arc<str>,
 }
 

@@ -122,6 +122,11 @@ impl Type {
         }
     }
 
+    /// Whether its values may be null beside others.
+    pub(super) fn is_nullable(&self) -> bool {
+        matches!(self, Self::Union(branches) if branches.contains(&Self::Null))
+    }
+
     fn look(&self) -> Look {
         match self {
             Self::Null => Look::Null,

@@ -143,10 +143,15 @@ impl<'t> Keys<'t> {
     ) -> Option<T> {
         if self.table.get(key).is_none() {
             let message = format!("{} needs `{key}`", self.place.as_str());
-            problems.report_missing(self.span(), message, format!("add e.g. `{}`", self.place.example(key)));
+            problems.report_missing(self.span(), message, self.advice_to_add(key));
             return None;
         }
         read(self, key, problems)
+    }
+
+    /// How a key that is missing is written.
+    pub(super) fn advice_to_add(&self, key: &str) -> String {
+        format!("add e.g. `{}`", self.place.example(key))
     }
 
     /// A text.
@@ -255,7 +260,7 @@ impl<'t> Keys<'t> {
         found: &DeValue<'_>,
         problems: &mut Problems<'_>,
     ) -> Option<T> {
-        let message = format!("`{key}` is {expected}, not {}", Found(found));
+        let message = format!("`{key}` must be {expected}, not {}", Found(found));
         problems.report(span, message, format!("write e.g. `{}`", self.place.example(key)));
         None
     }

@@ -78,9 +78,9 @@ impl Outline {
         }
         let (table, errors) = DeTable::parse_recoverable(source);
         for error in errors {
-            let message = format!("this is not TOML: {}", error.message().trim().replace('\n', ", "));
-            let help = "write one `key = value` a line, with texts in quotes".to_owned();
-            problems.report_unreadable(error.span().unwrap_or(0..0), message, help);
+            let span = error.span().unwrap_or(0..0);
+            let (message, help) = not_toml(error.message(), source.get(span.clone()).unwrap_or_default());
+            problems.report_unreadable(span, message, help);
         }
         Self::of(&table, problems)
     }
@@ -166,12 +166,8 @@ impl StepOutline {
     fn fits(&self, kind: &Spanned<Kind>, keys: &Keys<'_>, problems: &mut Problems<'_>) {
         let compensatable = *kind.get_ref() == Kind::Compensatable;
         if compensatable && !keys.has("compensation") {
-            let help = "add `compensation`, the command that undoes the step".to_owned();
-            problems.report_missing(
-                kind.span(),
-                "a compensatable step needs `compensation`".to_owned(),
-                help,
-            );
+            let message = "a compensatable step needs `compensation`, the command that undoes it".to_owned();
+            problems.report_missing(kind.span(), message, keys.advice_to_add("compensation"));
         }
         for key in ["compensation", "compensation_retry"] {
             if let Some(span) = keys.key_span(key).filter(|_| !compensatable) {
@@ -200,6 +196,15 @@ impl StepOutline {
             compensation_retry: self.compensation_retry,
         })
     }
+}
+
+/// What the TOML parser says, in our words, and what to do.
+fn not_toml(reason: &str, piece: &str) -> (String, String) {
+    if reason.trim() == "duplicate key" {
+        return (format!("`{}` is there twice", shown(piece)), "keep one of the two".to_owned());
+    }
+    let message = format!("this is not TOML: {}", reason.trim().replace('\n', ", "));
+    (message, "write one `key = value` a line, with texts in quotes".to_owned())
 }
 
 fn kind(keys: &Keys<'_>, key: &'static str, problems: &mut Problems<'_>) -> Option<Spanned<Kind>> {

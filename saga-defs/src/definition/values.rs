@@ -10,8 +10,7 @@ use super::problem::Problems;
 use super::{MAX_ATTEMPTS, MAX_DURATION, MAX_NAME_LENGTH};
 use crate::retry::RetryPolicy;
 
-/// Names become topic names and header values, so they keep to what Kafka allows in a topic. Gives the name also when it
-/// breaks the rule, since it still tells this thing from others.
+/// Names become topic names and header values, so they keep to what Kafka allows in a topic.
 pub(super) fn name(
     keys: &Keys<'_>,
     key: &'static str,
@@ -25,6 +24,7 @@ pub(super) fn name(
         let help =
             format!("use 1 to {MAX_NAME_LENGTH} letters, digits, `-`, `_` and `.`, not beginning with a dot");
         problems.report(name.span(), format!("`{}` is no name for a {what}", shown(text)), help);
+        return None;
     }
     Some(Spanned::new(name.span(), text.into()))
 }

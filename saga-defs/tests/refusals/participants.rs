@@ -1,0 +1,52 @@
+//! Who performs a step.
+
+use insta::assert_snapshot;
+use saga_defs::check::{Participants, check};
+
+use crate::table::Table;
+use crate::{booking, edited};
+
+#[test]
+fn a_known_command_and_a_known_namespace_need_their_participant() {
+    assert_snapshot!(edited(&[("participant = \"payment\"", "participant = \"paymant\"")]), @r#"
+    20:15 "paymant"
+        no participant `paymant` is known, and payment.ChargePayment is a command of `payment`
+        -> did you mean `payment`?
+    "#);
+    assert_snapshot!(edited(&[("participant = \"payment\"", "participant = \"ledger\"")]), @r#"
+    20:15 "ledger"
+        no participant `ledger` is known, and payment.ChargePayment is a command of `payment`
+        -> write `participant = "payment"`, or give the new participant a command of its own
+    "#);
+    let messages = Table::booking().with("payment.Charge", "bookingId: uuid");
+    let text = booking(&[
+        ("participant = \"payment\"", "participant = \"ledger\""),
+        ("payment.ChargePayment", "payment.Charge"),
+    ]);
+    assert_snapshot!(crate::refused(&text, &messages), @r#"
+    20:15 "ledger"
+        no participant `ledger` is known, and payment.Charge has the namespace of `payment`
+        -> write `participant = "payment"`, or give the new participant a command of its own
+    "#);
+}
+
+#[test]
+fn a_new_participant_with_commands_of_its_own_needs_no_registration() {
+    let messages = Table::booking().with("ledger.Charge", "bookingId: uuid, reference: string");
+    let text = booking(&[
+        ("participant = \"payment\"", "participant = \"ledger\""),
+        ("payment.ChargePayment", "ledger.Charge"),
+    ]);
+    check(&text, &messages, &crate::known()).unwrap();
+}
+
+#[test]
+fn the_first_definition_makes_its_participants_known() {
+    let text = booking(&[("participant = \"payment\"", "participant = \"ledger\"")]);
+    let first = check(&text, &Table::booking(), &Participants::default()).unwrap();
+    let mut known = Participants::of([&first]);
+    check(&text, &Table::booking(), &known).unwrap();
+    assert!(check(crate::BOOKING, &Table::booking(), &known).is_err(), "the ledger has the command");
+    known.add(&saga_defs::definition::Definition::parse(crate::BOOKING).unwrap());
+    check(crate::BOOKING, &Table::booking(), &known).unwrap();
+}
