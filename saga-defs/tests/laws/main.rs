@@ -15,6 +15,8 @@ mod course;
 mod letters;
 mod moving;
 mod network;
+#[path = "../participants/mod.rs"]
+mod participants;
 mod recipe;
 mod rules;
 

@@ -1,7 +1,6 @@
-//! The saga against a world: participants that keep their records by [`admit`], behind a network that loses, repeats,
+//! The saga against a world: participants that keep their records by the rule, behind a network that loses, repeats,
 //! delays and reorders, with an operator and a clock at hand at any time. What counts is what really happened.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -10,20 +9,12 @@ use saga_defs::Data;
 use saga_defs::definition::{Definition, StepKind};
 use saga_defs::ids::{CommandId, Direction, SagaId};
 use saga_defs::machine::{Moment, Transition, start, transition};
-use saga_defs::participant::{Admission, Incoming, Recorded, admit};
-use saga_defs::saga::{Echo, Effect, Event, Outcome, Refusal, Saga, State, Status, Try};
+use saga_defs::saga::{Effect, Event, Refusal, Saga, State, Status};
 
 use crate::course::BEGIN;
 use crate::for_all;
+use crate::participants::{Handling, Participants, Reply, Sent};
 use crate::recipe::definitions;
-
-/// What a handler does when it is let.
-#[derive(Clone, Copy, Debug)]
-enum Handling {
-    Succeed,
-    Reject,
-    Fail,
-}
 
 /// What happens in the world next.
 #[derive(Clone, Debug)]
@@ -70,77 +61,6 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     )
 }
 
-/// One sending of a command; its copies are equal to it.
-#[derive(Clone, Copy, Debug)]
-struct Sent {
-    at: Try,
-    command: CommandId,
-    forward: CommandId,
-}
-
-#[derive(Clone, Debug)]
-struct Reply {
-    command: CommandId,
-    echo: Echo,
-    outcome: Outcome,
-}
-
-/// The participants' side: their records, and what is really done.
-#[derive(Default)]
-struct Participants {
-    records: HashMap<CommandId, Recorded>,
-    /// How often each step was done and not undone.
-    done: HashMap<CommandId, i32>,
-}
-
-impl Participants {
-    fn take(&mut self, sent: Sent, handling: Handling) -> Outcome {
-        let own = self.records.get(&sent.command).copied();
-        let forward = self.records.get(&sent.forward).copied();
-        let Try { direction, attempt, redrive, .. } = sent.at;
-        let incoming = Incoming { direction, attempt, redrive };
-        let refused = |code: &str| Outcome::Rejected { refusal: Refusal::new(code, "") };
-        let succeeded = || Outcome::Succeeded { fields: Data::new() };
-        match admit(own, forward, incoming) {
-            Admission::Execute => match handling {
-                Handling::Succeed => {
-                    let change = if sent.at.direction == Direction::Forward { 1 } else { -1 };
-                    *self.done.entry(sent.forward).or_default() += change;
-                    self.records.insert(sent.command, Recorded::Succeeded);
-                    succeeded()
-                }
-                Handling::Reject => {
-                    self.records.insert(sent.command, Recorded::Rejected { redrive });
-                    refused("refused")
-                }
-                Handling::Fail => {
-                    self.records.insert(sent.command, Recorded::Failed { attempt, redrive });
-                    failed()
-                }
-            },
-            Admission::Replay => match own {
-                Some(Recorded::Rejected { .. }) => refused("refused"),
-                Some(Recorded::Failed { .. }) => failed(),
-                _ => succeeded(),
-            },
-            Admission::Tombstone => {
-                self.records.insert(sent.forward, Recorded::Tombstoned);
-                self.records.insert(sent.command, Recorded::Succeeded);
-                succeeded()
-            }
-            Admission::Refuse => refused("tombstoned"),
-        }
-    }
-}
-
-const fn echo(sent: Sent) -> Echo {
-    Echo { attempt: sent.at.attempt, redrive: sent.at.redrive }
-}
-
-fn failed() -> Outcome {
-    Outcome::Failed { refusal: Refusal::new("unavailable", "") }
-}
-
 struct World {
     definition: Definition,
     saga: Saga,
@@ -180,12 +100,7 @@ impl World {
     fn carry_out(&mut self, effects: &[Effect]) {
         for effect in effects {
             let Effect::Send(at) = effect else { continue };
-            let name = &self.definition.step(at.step).expect("a step").name;
-            let sent = Sent {
-                at: *at,
-                command: CommandId::derive(self.saga.id, name, at.direction),
-                forward: CommandId::derive(self.saga.id, name, Direction::Forward),
-            };
+            let sent = Sent::of(&self.definition, self.saga.id, *at);
             self.sent.push(sent);
             self.commands.push(sent);
         }
@@ -196,13 +111,12 @@ impl World {
             return;
         }
         let sent = self.commands.remove(0);
-        let outcome = self.participants.take(sent, handling);
-        self.replies.push(Reply { command: sent.command, echo: echo(sent), outcome });
+        let reply = self.participants.take(sent, handling);
+        self.replies.push(reply);
     }
 
     fn deliver(&mut self, reply: &Reply) {
-        let (command_id, echo, outcome) = (reply.command, Some(reply.echo), reply.outcome.clone());
-        self.happen(&Event::Replied { command_id, echo, outcome });
+        self.happen(&reply.event());
     }
 
     fn timer(&mut self) {
@@ -321,8 +235,8 @@ fn a_fair_network_brings_every_saga_to_an_end() {
                     let handling =
                         [Handling::Succeed, Handling::Fail, Handling::Reject][usize::from(answer) - 1];
                     let sent = *world.sent.last().expect("a command is out");
-                    let outcome = world.participants.take(sent, handling);
-                    world.deliver(&Reply { command: sent.command, echo: echo(sent), outcome });
+                    let reply = world.participants.take(sent, handling);
+                    world.deliver(&reply);
                 }
             }
             prop_assert!(world.moves <= bound, "{} moves, {bound} are enough", world.moves);
