@@ -12,6 +12,7 @@ pub mod metrics;
 mod program;
 pub mod service;
 pub mod store;
+pub mod verify;
 
 pub use config::topics;
 pub use program::main;

@@ -11,6 +11,7 @@ use participant::service::{
 use crate::check;
 use crate::config::{Config, all_settings};
 use crate::service::{migrate, serve};
+use crate::verify;
 
 /// Runs the orchestrator's program with a command line, whose first part is the program's own name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -21,6 +22,7 @@ fn program() -> Program {
     Program::new("orchestrator", "Runs sagas: HTTP in, Postgres, Kafka out", all_settings())
         .serving("Runs sagas until SIGTERM or Ctrl-C")
         .with_plain(check::command())
+        .with(verify::command::command())
 }
 
 async fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
@@ -36,6 +38,11 @@ async fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             migrate(&url, &stop_on_signals()?).await?;
         }
         "check" => return check::run(&invocation.arguments),
+        verify::command::NAME => {
+            start_logging(LogFormat::default());
+            let url = WorkerSettings::read_database_url(&invocation.settings)?;
+            return verify::command::run(&url, &invocation.arguments).await;
+        }
         other => bail!("there is no sub-command {other}"),
     }
     Ok(ExitCode::SUCCESS)

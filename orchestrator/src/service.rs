@@ -19,8 +19,8 @@ use crate::dead_letters::ingest;
 use crate::definitions::Definitions;
 use crate::engine::{Engine, EngineParts, EngineSettings};
 use crate::metrics::Metrics;
-use crate::store::Store;
 use crate::store::queries::Reads;
+use crate::store::{Store, StoreError};
 
 /// How long a request waits for the engine before it is told to come again.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -54,7 +54,13 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let folder = config.definitions_dir.as_deref();
     let definitions = Definitions::publish(&store, &config.base.catalog, folder).await?;
     store.remember_shards(config.shards).await?;
-    store.make_journal_partitions().await?;
+    match store.make_journal_partitions().await {
+        // Somebody reads the journal; the days ahead were made before, or are made by and by.
+        Err(error @ StoreError::TryAgain { .. }) => {
+            tracing::warn!(%error, "no partitions of the journal were made")
+        }
+        made => made?,
+    }
     let Some(incarnation) = ready_broker(&config, &definitions, &stop).await? else { return Ok(()) };
     let metrics = Metrics::new()?;
     if address.ip().is_unspecified() && config.advertise_url.is_none() {

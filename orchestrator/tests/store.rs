@@ -1,6 +1,8 @@
 //! The store against a real Postgres: the fence, the gapless journal, unknown commits, the pinned plan.
 #![cfg(test)]
 
+use std::time::{Duration, Instant};
+
 use local_postgres::TestServer;
 use migrations::apply;
 use migrations::orchestrator::Migrator;
@@ -11,7 +13,7 @@ use orchestrator::store::{Store, StoreError};
 use saga_defs::ids::{DeadLetterId, Revision, SagaId, Shard, ShardCount};
 use saga_defs::saga::Status;
 use saga_defs::time::Timestamp;
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -261,6 +263,34 @@ async fn another_broker_means_reading_from_the_start() {
     assert_eq!((again[0].inbox_offset, again[0].new_broker), (1, false));
     let moved = store.claim(&[Shard(0)], "only", "broker-2").await.unwrap();
     assert_eq!((moved[0].inbox_offset, moved[0].new_broker), (0, true));
+}
+
+/// A backup or a verification reads the journal for a long time. Making a partition must not queue every commit behind it.
+#[tokio::test]
+async fn a_partition_does_not_wait_for_a_long_reader() {
+    let store = store().await;
+    let claimed = claim(&store, &[0], "only").await;
+    store.connection().execute_unprepared(&format!("DROP TABLE {}", newest_day(&store).await)).await.unwrap();
+    let reader = store.connection().begin().await.unwrap();
+    reader.execute_unprepared("SELECT FROM journal LIMIT 1").await.unwrap();
+
+    let began = Instant::now();
+    let (made, committed) =
+        tokio::join!(store.make_journal_partitions(), async { store.commit(&batch(&claimed, 1)).await });
+    assert!(matches!(made, Err(StoreError::TryAgain { .. })), "{made:?}");
+    assert_eq!(committed.unwrap(), Committed::Yes);
+    assert!(began.elapsed() < Duration::from_secs(5), "it waited {:?}", began.elapsed());
+
+    reader.rollback().await.unwrap();
+    store.make_journal_partitions().await.unwrap();
+}
+
+async fn newest_day(store: &Store) -> String {
+    let sql = "SELECT max(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'journal'::regclass
+               AND inhrelid <> 'journal_default'::regclass";
+    let row =
+        store.connection().query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap();
+    row.unwrap().try_get_by_index(0).unwrap()
 }
 
 /// The batch statement finds its rows by key whatever the planner knows of the tables.

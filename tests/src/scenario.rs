@@ -3,14 +3,16 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use futures::FutureExt;
 use tokio::runtime::Runtime;
 
 use crate::kafka;
+use crate::process::Program;
 use crate::stack::{Options, Stack};
+use crate::wait::SOON;
 
-/// Runs a scenario on a stack of its own.
+/// Runs a scenario on a stack of its own. When it is over, `orchestrator verify` must find nothing.
 ///
 /// # Panics
 /// The scenario fails.
@@ -19,6 +21,7 @@ pub fn on_own_stack(options: Options, scenario: impl AsyncFnOnce(&Stack) -> Resu
         match Stack::start(options).await {
             Ok(stack) => {
                 tell(&stack, scenario).await;
+                tell(&stack, verified).await;
                 if let Err(error) = stack.end().await {
                     panic!("the stack does not end: {error:#}");
                 }
@@ -56,6 +59,17 @@ pub fn on_no_stack(scenario: impl AsyncFnOnce() -> Result<()>) {
             panic!("{error:#}");
         }
     });
+}
+
+/// Replays the journal with the program that an operator would use.
+///
+/// # Errors
+/// It finds differences; the text has them.
+pub async fn verified(stack: &Stack) -> Result<()> {
+    let service = stack.run(Program::Orchestrator, &["verify"])?;
+    let status = service.ended(SOON).await?;
+    ensure!(status.success(), "orchestrator verify: {status}\n{}", service.output()?);
+    Ok(())
 }
 
 async fn tell(stack: &Stack, scenario: impl AsyncFnOnce(&Stack) -> Result<()>) {

@@ -3,12 +3,14 @@
 
 pub mod body;
 pub mod commit;
+pub mod copy;
 pub mod entities;
 pub mod letters;
 pub mod load;
 pub mod partitions;
 pub mod queries;
 pub mod shards;
+pub mod snapshot;
 
 use std::time::Duration;
 

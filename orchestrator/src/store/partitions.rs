@@ -7,6 +7,9 @@ use super::{Store, StoreError};
 
 /// So many days ahead there is always a partition.
 const DAYS_AHEAD: i64 = 7;
+/// How long making a partition waits for its lock. It needs the journal to itself for a moment, and while it waits for
+/// somebody who reads the journal at length (a backup, `verify`) every commit waits behind it.
+const LOCK_LIMIT: &str = "500ms";
 /// Serialises processes that make partitions at once.
 const PARTITION_LOCK: i64 = 0x5a6a_0002;
 
@@ -14,7 +17,8 @@ impl Store {
     /// Makes the partitions of today and the days to come that are missing. Several processes may do it at once.
     ///
     /// # Errors
-    /// The first of what went wrong: the database does not answer, or a day's rows already stand in the default
+    /// The first of what went wrong: the database does not answer, somebody reads the journal at length
+    /// ([`StoreError::TryAgain`]), or a day's rows already stand in the default
     /// partition. The other days' partitions are made all the same.
     pub async fn make_journal_partitions(&self) -> Result<(), StoreError> {
         let today = OffsetDateTime::now_utc().date();
@@ -37,6 +41,7 @@ impl Store {
     async fn make_partition(&self, sql: &str) -> Result<(), StoreError> {
         let transaction = self.db.begin().await?;
         transaction.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({PARTITION_LOCK})")).await?;
+        transaction.execute_unprepared(&format!("SET LOCAL lock_timeout = '{LOCK_LIMIT}'")).await?;
         transaction.execute_unprepared(sql).await?;
         transaction.commit().await?;
         Ok(())

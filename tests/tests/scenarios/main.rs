@@ -12,3 +12,4 @@ mod requests;
 mod settings;
 mod starts;
 mod storm;
+mod verification;

@@ -119,7 +119,7 @@ fn that_do_not_fit_what_is_there() {
         }
         assert_snapshot!(said.join("\n"), @r#"
         orchestrator: the database remembers 4 shards, but 7 are asked for: set SHARDS=4 and give saga.inbox 4 partitions, or use another database
-        orchestrator: topic booking.commands has 4 partitions, expected 3
+        orchestrator: topic accounts.commands has 4 partitions, expected 3
         DEFINITIONS_DIR: found "/no/such/folder", allowed: a folder of definitions (*.toml)
         "#);
         Ok(())

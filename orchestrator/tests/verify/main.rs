@@ -1,0 +1,7 @@
+//! `orchestrator verify` against a real Postgres that real batches were committed to.
+#![cfg(test)]
+
+mod alterations;
+mod cut;
+mod throughput;
+mod world;
