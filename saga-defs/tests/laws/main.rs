@@ -15,10 +15,12 @@ mod course;
 mod letters;
 mod moving;
 mod network;
+mod parsing;
 #[path = "../participants/mod.rs"]
 mod participants;
 mod recipe;
 mod rules;
+mod typed;
 
 /// Checks a law on random values.
 fn for_all<S: Strategy>(cases: u32, values: &S, law: impl Fn(S::Value) -> TestCaseResult) {

@@ -102,6 +102,25 @@ fn a_compensation_may_have_more_in_fields_with_a_default() {
 }
 
 #[test]
+fn while_a_mapped_name_is_not_there_the_field_is_filled_by_its_own() {
+    let messages = Table::booking()
+        .with(
+            "booking.StartBooking",
+            "userId: uuid, resourceId: uuid, amountMinor: long, currency: string, payment: long",
+        )
+        .with("payment.RefundPayment", "bookingId: uuid, payment: uuid? =");
+    let text = booking(&[(
+        "with = { reference = \"bookingId\" }",
+        "with = { reference = \"bookingId\", payment = \"paymentId\" }",
+    )]);
+    assert_snapshot!(refused(&text, &messages), @r#"
+    23:45 "paymentId"
+        `payment` of payment.RefundPayment is null | uuid, but it is long in the input booking.StartBooking
+        -> give both the same type, or fill `payment` from another name with `with`
+    "#);
+}
+
+#[test]
 fn what_comes_after_the_point_of_no_return_is_nothing_to_a_compensation() {
     let messages = Table::booking()
         .with("booking.BookingConfirmed", "bookingId: uuid, seat: string")
