@@ -3,6 +3,7 @@
 //! Read [`machine::transition`] first: it is the only place that knows how sagas move.
 
 pub mod check;
+pub mod compare;
 pub mod definition;
 pub mod ids;
 pub mod machine;

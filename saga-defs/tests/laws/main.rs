@@ -21,6 +21,7 @@ mod participants;
 mod recipe;
 mod rules;
 mod typed;
+mod versions;
 
 /// Checks a law on random values.
 fn for_all<S: Strategy>(cases: u32, values: &S, law: impl Fn(S::Value) -> TestCaseResult) {
