@@ -29,7 +29,7 @@ impl Batch {
     pub(crate) fn read(
         records: Vec<Received>,
         executor: &Executor,
-        by_type: &HashMap<&'static str, usize>,
+        by_type: &HashMap<String, usize>,
         letters: &Letters,
     ) -> Self {
         let intake = Intake { catalog: &executor.catalog, by_type, handlers: &executor.handlers };

@@ -29,6 +29,14 @@ pub struct Command<T> {
     pub body: T,
 }
 
+impl Command<()> {
+    /// The same command with its message.
+    pub(crate) fn with_body<T>(self, body: T) -> Command<T> {
+        let Self { id, saga_id, step, direction, attempt, redrive, body: () } = self;
+        Command { id, saga_id, step, direction, attempt, redrive, body }
+    }
+}
+
 impl<T> Command<T> {
     /// The id of the forward command of the same step: for a forward command its own id, for a compensation the id of
     /// the command that it undoes.

@@ -9,13 +9,13 @@ use futures::FutureExt;
 use saga_defs::Data;
 use schemas::Catalog;
 use sea_orm::{DatabaseTransaction, DbErr};
-use serde::Serialize;
 
 use crate::calls::CallError;
 use crate::command::{Command, Message};
+use crate::dynamic::Body;
 use crate::handler::{Answered, ExternalHandler, Handler, HandlerError};
 use crate::inbox::StoredEvent;
-use crate::outcome::{Delivery, DomainEvent, Outcome, Refusal, to_data};
+use crate::outcome::{Delivery, DomainEvent, Outcome, Refusal};
 
 /// A `Command<T>` of some handler.
 pub(crate) type AnyCommand = Box<dyn Any + Send + Sync>;
@@ -60,7 +60,7 @@ impl From<HandlerError> for Broken {
 /// What every handler can do, whatever its kind.
 pub(crate) trait Speaks: Send + Sync {
     /// The fields of a command's body as the handler's own type, with the command's head.
-    fn parse(&self, head: Command<()>, fields: Data) -> Result<AnyCommand, String>;
+    fn parse(&self, head: Command<()>, name: &str, fields: Data) -> Result<AnyCommand, String>;
     /// The reply to a compensation with nothing to undo, if the handler has one.
     fn nothing_to_undo(&self, catalog: &Catalog, command: &AnyCommand) -> Result<EncodedReply, Refusal>;
 }
@@ -118,7 +118,7 @@ struct LocalHandler<H>(H);
 struct OutsideHandler<H>(H);
 
 impl<H: Handler> Speaks for LocalHandler<H> {
-    fn parse(&self, head: Command<()>, fields: Data) -> Result<AnyCommand, String> {
+    fn parse(&self, head: Command<()>, _name: &str, fields: Data) -> Result<AnyCommand, String> {
         parse::<H::Command>(head, fields)
     }
 
@@ -128,7 +128,7 @@ impl<H: Handler> Speaks for LocalHandler<H> {
 }
 
 impl<H: ExternalHandler> Speaks for OutsideHandler<H> {
-    fn parse(&self, head: Command<()>, fields: Data) -> Result<AnyCommand, String> {
+    fn parse(&self, head: Command<()>, _name: &str, fields: Data) -> Result<AnyCommand, String> {
         parse::<H::Command>(head, fields)
     }
 
@@ -146,8 +146,7 @@ impl<H: Handler> Local for LocalHandler<H> {
         commands: &[&AnyCommand],
     ) -> Result<Vec<Effect>, Broken> {
         let typed = all_typed::<H::Command>(commands).map_err(Broken::Handler)?;
-        let work = AssertUnwindSafe(self.0.handle(transaction, &typed)).catch_unwind();
-        let outcomes = work.await.map_err(|panic| Broken::Handler(panicked(panic.as_ref())))??;
+        let outcomes = guarded(self.0.handle(transaction, &typed)).await?;
         encode_all(catalog, typed.len(), outcomes)
     }
 }
@@ -156,8 +155,7 @@ impl<H: Handler> Local for LocalHandler<H> {
 impl<H: ExternalHandler> External for OutsideHandler<H> {
     async fn claim(&self, transaction: &DatabaseTransaction, commands: &[&AnyCommand]) -> Result<(), Broken> {
         let typed = all_typed::<H::Command>(commands).map_err(Broken::Handler)?;
-        let work = AssertUnwindSafe(self.0.claim(transaction, &typed)).catch_unwind();
-        Ok(work.await.map_err(|panic| Broken::Handler(panicked(panic.as_ref())))??)
+        guarded(self.0.claim(transaction, &typed)).await
     }
 
     async fn call(&self, commands: &[&AnyCommand]) -> Result<Vec<Result<AnyAnswer, CallError>>, Refusal> {
@@ -181,10 +179,15 @@ impl<H: ExternalHandler> External for OutsideHandler<H> {
             Ok(Answered { command: typed(command)?, answer })
         });
         let typed: Vec<_> = typed.collect::<Result<_, Refusal>>().map_err(Broken::Handler)?;
-        let work = AssertUnwindSafe(self.0.settle(transaction, &typed)).catch_unwind();
-        let outcomes = work.await.map_err(|panic| Broken::Handler(panicked(panic.as_ref())))??;
+        let outcomes = guarded(self.0.settle(transaction, &typed)).await?;
         encode_all(catalog, typed.len(), outcomes)
     }
+}
+
+/// A handler's work: its panic is a refusal like any other.
+pub(crate) async fn guarded<T>(work: impl Future<Output = Result<T, HandlerError>>) -> Result<T, Broken> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    Ok(done.map_err(|panic| Broken::Handler(panicked(panic.as_ref())))??)
 }
 
 fn parse<T>(head: Command<()>, fields: Data) -> Result<AnyCommand, String>
@@ -193,15 +196,14 @@ where
 {
     let body: T =
         serde_json::from_value(serde_json::Value::Object(fields)).map_err(|error| error.to_string())?;
-    let Command { id, saga_id, step, direction, attempt, redrive, body: () } = head;
-    Ok(Box::new(Command { id, saga_id, step, direction, attempt, redrive, body }))
+    Ok(Box::new(head.with_body(body)))
 }
 
-fn typed<T: 'static>(command: &AnyCommand) -> Result<&Command<T>, Refusal> {
+pub(crate) fn typed<T: 'static>(command: &AnyCommand) -> Result<&Command<T>, Refusal> {
     command.downcast_ref().ok_or_else(other_handlers)
 }
 
-fn all_typed<'a, T: 'static>(commands: &[&'a AnyCommand]) -> Result<Vec<&'a Command<T>>, Refusal> {
+pub(crate) fn all_typed<'a, T: 'static>(commands: &[&'a AnyCommand]) -> Result<Vec<&'a Command<T>>, Refusal> {
     commands.iter().map(|command| typed(command)).collect()
 }
 
@@ -222,7 +224,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Refusal {
     Refusal::new("handler_panicked", format!("the handler panicked: {text}"))
 }
 
-fn undone<R: Message + Serialize>(catalog: &Catalog, reply: Option<R>) -> Result<EncodedReply, Refusal> {
+pub(crate) fn undone<R: Body>(catalog: &Catalog, reply: Option<R>) -> Result<EncodedReply, Refusal> {
     let reply = reply.ok_or_else(|| {
         Refusal::new(
             "nothing_to_undo",
@@ -232,7 +234,7 @@ fn undone<R: Message + Serialize>(catalog: &Catalog, reply: Option<R>) -> Result
     encode_reply(catalog, &reply, Vec::new(), Delivery::Sent)
 }
 
-fn encode_all<R: Message + Serialize>(
+pub(crate) fn encode_all<R: Body>(
     catalog: &Catalog,
     commands: usize,
     outcomes: Vec<Outcome<R>>,
@@ -254,19 +256,24 @@ fn encode_all<R: Message + Serialize>(
     encoded.collect::<Result<_, Refusal>>().map_err(Broken::Handler)
 }
 
-pub(crate) fn encode_reply<R: Message + Serialize>(
+pub(crate) fn encode_reply<R: Body>(
     catalog: &Catalog,
     reply: &R,
     events: Vec<DomainEvent>,
     delivery: Delivery,
 ) -> Result<EncodedReply, Refusal> {
-    let value = encode(catalog, R::NAME, to_data(reply))?;
+    let value = encode(catalog, reply.name(), reply.data())?;
     let events = events.into_iter().map(|event| {
         let value = encode(catalog, event.message_type, event.body)?;
         Ok(StoredEvent { topic: event.topic, key: event.key, message_type: event.message_type.into(), value })
     });
     let events = events.collect::<Result<_, Refusal>>()?;
-    Ok(EncodedReply { message_type: Arc::from(R::NAME), value, lost: delivery == Delivery::Lost, events })
+    Ok(EncodedReply {
+        message_type: Arc::from(reply.name()),
+        value,
+        lost: delivery == Delivery::Lost,
+        events,
+    })
 }
 
 fn encode(catalog: &Catalog, name: &str, fields: Result<Data, String>) -> Result<Vec<u8>, Refusal> {

@@ -50,7 +50,7 @@ pub(crate) enum NotACommand {
 /// Knows which handler a command is for.
 pub(crate) struct Intake<'a> {
     pub(crate) catalog: &'a Catalog,
-    pub(crate) by_type: &'a HashMap<&'static str, usize>,
+    pub(crate) by_type: &'a HashMap<String, usize>,
     pub(crate) handlers: &'a [AnyHandler],
 }
 
@@ -88,7 +88,7 @@ impl Intake<'_> {
             Direction::Forward => headers.command_id,
             Direction::Compensation => head.forward_id(),
         };
-        let command = self.handlers[handler].speaks().parse(head, fields).map_err(undecodable)?;
+        let command = self.handlers[handler].speaks().parse(head, name, fields).map_err(undecodable)?;
         Ok(Incoming { received: received.clone(), headers, forward_id, handler, command })
     }
 }

@@ -75,14 +75,15 @@
 //! # Ok(())
 //! # }
 //! ```
-//! [`Handler`] does the same for a whole batch at once, [`ExternalHandler`] for effects outside the database, and
-//! [`service`] has what a worker's program needs around it.
+//! [`Handler`] does the same for a whole batch at once, [`ExternalHandler`] for effects outside the database,
+//! [`DynamicHandler`] for messages without Rust types, and [`service`] has what a worker's program needs around it.
 
 mod batch;
 mod calls;
 mod command;
 mod database;
 mod dead_letter;
+mod dynamic;
 mod erased;
 mod executor;
 mod handler;
@@ -104,6 +105,7 @@ pub use calls::{CallError, CallLimits, call_each};
 pub use command::{Command, Message};
 pub use database::{CONNECTIONS, connect};
 pub use dead_letter::DEAD_LETTERS;
+pub use dynamic::{DynamicHandler, DynamicMessage};
 pub use handler::{Answered, ExternalHandler, Handler, HandlerError, OneByOne, SingleHandler};
 pub use outcome::{Delivery, DomainEvent, Outcome, Refusal};
 pub use retry::Stopped;

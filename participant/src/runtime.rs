@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::batch::Batch;
 use crate::command::Message;
 use crate::dead_letter::{DEAD_LETTERS, Letters};
+use crate::dynamic::{DynamicHandler, Untyped};
 use crate::erased::AnyHandler;
 use crate::executor::Executor;
 use crate::handler::{ExternalHandler, Handler};
@@ -65,7 +66,7 @@ pub enum BuildError {
         /// The participant.
         participant: String,
         /// The command.
-        message_type: &'static str,
+        message_type: String,
     },
     /// A message that no schema describes.
     #[error("participant {participant}: the catalogue has no schema {message_type}")]
@@ -73,7 +74,7 @@ pub enum BuildError {
         /// The participant.
         participant: String,
         /// The command or reply.
-        message_type: &'static str,
+        message_type: String,
     },
 }
 
@@ -111,7 +112,7 @@ pub struct Participant {
     name: String,
     catalog: Arc<Catalog>,
     handlers: Vec<AnyHandler>,
-    by_type: HashMap<&'static str, usize>,
+    by_type: HashMap<String, usize>,
     publishes: Vec<&'static str>,
     event_topics: EventTopics,
     call_timeout: Duration,
@@ -121,19 +122,29 @@ pub struct Participant {
 pub struct Builder {
     participant: Participant,
     /// Every message that must have a schema.
-    messages: Vec<&'static str>,
-    twice: Option<&'static str>,
+    messages: Vec<String>,
+    twice: Option<String>,
 }
 
 impl Builder {
     /// Adds a handler whose effects are all in the worker's database.
     pub fn handler<H: Handler>(self, handler: H) -> Self {
-        self.add(H::Command::NAME, H::Reply::NAME, AnyHandler::local(handler))
+        self.add([H::Command::NAME.to_owned()], [H::Reply::NAME], AnyHandler::local(handler))
     }
 
     /// Adds a handler that calls something outside.
     pub fn external_handler<H: ExternalHandler>(self, handler: H) -> Self {
-        self.add(H::Command::NAME, H::Reply::NAME, AnyHandler::external(handler))
+        self.add([H::Command::NAME.to_owned()], [H::Reply::NAME], AnyHandler::external(handler))
+    }
+
+    /// Adds a handler of commands that are known by name only; all effects are in the worker's database. Whether a reply
+    /// has a schema shows when it is given.
+    pub fn dynamic_handler<H: DynamicHandler>(
+        self,
+        commands: impl IntoIterator<Item = impl Into<String>>,
+        handler: H,
+    ) -> Self {
+        self.add(commands.into_iter().map(Into::into), [], AnyHandler::Local(Arc::new(Untyped(handler))))
     }
 
     /// Names the topics of the domain events that the handlers publish: created at the start if they are missing.
@@ -171,13 +182,21 @@ impl Builder {
         }
     }
 
-    fn add(mut self, command: &'static str, reply: &'static str, handler: AnyHandler) -> Self {
+    fn add<const REPLIES: usize>(
+        mut self,
+        commands: impl IntoIterator<Item = String>,
+        replies: [&str; REPLIES],
+        handler: AnyHandler,
+    ) -> Self {
         let at = self.participant.handlers.len();
-        if self.participant.by_type.insert(command, at).is_some() {
-            self.twice = Some(command);
+        for command in commands {
+            if self.participant.by_type.insert(command.clone(), at).is_some() {
+                self.twice = Some(command.clone());
+            }
+            self.messages.push(command);
         }
         self.participant.handlers.push(handler);
-        self.messages.extend([command, reply]);
+        self.messages.extend(replies.map(str::to_owned));
         self
     }
 }
@@ -211,7 +230,7 @@ impl Participant {
             event_topics: EventTopics::default(),
             call_timeout: CALL_TIMEOUT,
         };
-        Builder { participant, messages: vec![Refusal::NAME], twice: None }
+        Builder { participant, messages: vec![Refusal::NAME.to_owned()], twice: None }
     }
 
     /// The topic that its commands come from.

@@ -1,5 +1,6 @@
 //! Everything that a scenario runs against: broker, databases, and the services as processes of their own.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +12,6 @@ use messaging::{KafkaSettings, Received, Record};
 use saga_defs::definition::Definition;
 use saga_defs::ids::DefinitionRef;
 use schemas::Catalog;
-use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::api::Api;
@@ -19,7 +19,7 @@ use crate::database::Database;
 use crate::kafka::{self, COMMAND_PARTITIONS, Kafka, SHARDS, TOPIC_PARTITIONS};
 use crate::process::{Environment, Program, Service, Signal, log_folder};
 use crate::recipes::{self, definitions_folder, schemas_folder};
-use crate::travel::{Agency, Skill};
+use crate::stand_in::{Role, StandIn};
 use crate::wait::{SOON, eventually};
 
 /// How long a service may take to stop in good order.
@@ -79,7 +79,7 @@ pub struct Stack {
     orchestrators: Mutex<Vec<Arc<Orchestrator>>>,
     workers: Mutex<Vec<(Program, Arc<Service>)>>,
     started: AtomicU32,
-    agency: OnceCell<Agency>,
+    stand_ins: tokio::sync::Mutex<HashMap<String, Arc<StandIn>>>,
     /// Records of brokers that were replaced.
     past: Mutex<Vec<Received>>,
     // Last: it outlives the processes that talk to it.
@@ -109,7 +109,7 @@ impl Stack {
             orchestrators: Mutex::default(),
             workers: Mutex::default(),
             started: AtomicU32::new(0),
-            agency: OnceCell::new(),
+            stand_ins: tokio::sync::Mutex::default(),
             past: Mutex::default(),
             kafka: Mutex::new(Arc::new(kafka)),
         };
@@ -291,34 +291,43 @@ impl Stack {
         kafka::publish(&self.kafka_settings(), records).await.map(drop)
     }
 
-    /// The travel agency of this stack, which starts when it is first asked for.
+    /// The stand-in for a participant, which starts when it is first asked for.
     ///
     /// # Errors
     /// It does not start.
-    pub async fn agency(&self) -> Result<&Agency> {
-        self.agency.get_or_try_init(|| self.open_agency(Skill::All, None)).await
+    pub async fn stand_in(&self, name: &str) -> Result<Arc<StandIn>> {
+        let mut stand_ins = self.stand_ins.lock().await;
+        if let Some(known) = stand_ins.get(name) {
+            return Ok(known.clone());
+        }
+        let started = Arc::new(self.start_stand_in(name, None, None).await?);
+        stand_ins.insert(name.to_owned(), started.clone());
+        Ok(started)
     }
 
-    /// Opens a travel agency; one at a time, since two would share one stream of commands.
+    /// Starts a stand-in for a participant, perhaps one that does not understand a command, perhaps with the database of
+    /// one that has stopped; one at a time, since two would share one stream of commands.
     ///
     /// # Errors
     /// It does not start.
-    pub async fn open_agency(&self, skill: Skill, database: Option<Database>) -> Result<Agency> {
-        Agency::start(self.kafka_settings(), self.catalog.clone(), skill, database).await
-    }
-
-    /// The same after another one has closed, with its database.
-    ///
-    /// # Errors
-    /// The other one does not stop, or this one does not start.
-    pub async fn open_agency_after(&self, other: Agency) -> Result<Agency> {
-        let database = other.stop().await?;
-        self.open_agency(Skill::All, Some(database)).await
+    pub async fn start_stand_in(
+        &self,
+        name: &str,
+        without: Option<&str>,
+        database: Option<Database>,
+    ) -> Result<StandIn> {
+        let role = Role { name, definitions: &self.definitions, without };
+        StandIn::start(self.kafka_settings(), self.catalog.clone(), role, database).await
     }
 
     /// All schemas: the shipped ones and those of the scenarios.
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
+    }
+
+    /// All definitions: the shipped ones and those of the scenarios.
+    pub fn definitions(&self) -> &[Definition] {
+        &self.definitions
     }
 
     /// A definition that the stack knows.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test did not expect fails it")]
 
 mod crash;
+mod dynamic;
 mod isolation;
 mod outside;
 mod replay;

@@ -92,7 +92,7 @@ fn a_frozen_owner_is_fenced_when_it_wakes() {
 #[test]
 fn a_verb_reaches_the_owner_whichever_orchestrator_is_asked() {
     on_own_stack(TWO, async |stack| {
-        let agency = stack.agency().await?;
+        let agency = stack.stand_in("travel").await?;
         let one = stack.orchestrator()?;
         // Nobody owns anything for a moment while the second one joins.
         let owners = "SELECT count(DISTINCT owner) AS n FROM shard WHERE owner <> ''";
@@ -103,7 +103,7 @@ fn a_verb_reaches_the_owner_whichever_orchestrator_is_asked() {
         let mut sagas = Vec::new();
         for number in 0..8 {
             let traveller = format!("Ida {number}");
-            agency.handle(&traveller, "SendPostcard", &[tests::travel::Manner::Reject]);
+            agency.handle(&traveller, "SendPostcard", &[tests::stand_in::Manner::Reject]);
             sagas.push((one.api.start_saga("quick-trip", json!({"traveller": traveller})).await?, traveller));
         }
         for api in stack.apis() {
@@ -116,7 +116,7 @@ fn a_verb_reaches_the_owner_whichever_orchestrator_is_asked() {
                 continue;
             }
             api.saga_is(*saga, "stuck").await?;
-            agency.handle(traveller, "SendPostcard", &[tests::travel::Manner::Do]);
+            agency.handle(traveller, "SendPostcard", &[tests::stand_in::Manner::Do]);
             let key = format!("redrive-{saga}");
             let redrive = format!("/api/sagas/{saga}/redrive");
             let body = json!({"reason": "whoever owns it"});

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use tests::scenario::on_own_stack;
 use tests::stack::{Options, Stack};
 use tests::story::transcript;
-use tests::travel::Skill;
 use tests::wait::{SOON, eventually};
 
 const NO_WORKERS: Options =
@@ -18,7 +17,7 @@ const NO_WORKERS: Options =
 #[test]
 fn a_letter_that_is_sent_again_is_resolved_when_its_saga_moves_on() {
     on_own_stack(NO_WORKERS, async |stack| {
-        let old = stack.open_agency(Skill::NoTrains, None).await?;
+        let old = stack.start_stand_in("travel", Some("travel.BookTrain"), None).await?;
         let saga = stack.api()?.start_saga("patient-trip", json!({"traveller": "Lise"})).await?;
         let letter = letter_of(stack, saga).await?;
         assert_eq!((&letter["reason"], &letter["source"]), (&json!("unhandled"), &json!("travel")));
@@ -26,7 +25,7 @@ fn a_letter_that_is_sent_again_is_resolved_when_its_saga_moves_on() {
         redrive(stack, &letter, json!({"reason": "perhaps now"})).await?;
         status_becomes(stack, &letter, "open").await?;
 
-        let agency = stack.open_agency_after(old).await?;
+        let agency = stack.start_stand_in("travel", None, Some(old.stop().await?)).await?;
         redrive(stack, &letter, json!({"reason": "the new release is there"})).await?;
         stack.api()?.saga_is(saga, "completed").await?;
         status_becomes(stack, &letter, "resolved").await?;
@@ -53,10 +52,10 @@ fn a_letter_that_is_sent_again_is_resolved_when_its_saga_moves_on() {
 #[test]
 fn a_letter_wanted_by_several_at_once_is_sent_once() {
     on_own_stack(NO_WORKERS, async |stack| {
-        let old = stack.open_agency(Skill::NoTrains, None).await?;
+        let old = stack.start_stand_in("travel", Some("travel.BookTrain"), None).await?;
         let saga = stack.api()?.start_saga("patient-trip", json!({"traveller": "Otto"})).await?;
         let letter = letter_of(stack, saga).await?;
-        let agency = stack.open_agency_after(old).await?;
+        let agency = stack.start_stand_in("travel", None, Some(old.stop().await?)).await?;
         let path = format!("/api/dead-letters/{}/redrive", text(&letter, "id")?);
         let (api, body) = (stack.api()?, json!({"reason": "me first"}));
         let answers = futures::future::try_join_all((0..12).map(|_| api.post(&path, &body))).await?;
@@ -73,14 +72,14 @@ fn a_letter_wanted_by_several_at_once_is_sent_once() {
 #[test]
 fn an_edited_letter_is_checked_and_then_sent() {
     on_own_stack(NO_WORKERS, async |stack| {
-        let old = stack.open_agency(Skill::NoTrains, None).await?;
+        let old = stack.start_stand_in("travel", Some("travel.BookTrain"), None).await?;
         let saga = stack.api()?.start_saga("patient-trip", json!({"traveller": "Rosa"})).await?;
         let letter = letter_of(stack, saga).await?;
         let path = format!("/api/dead-letters/{}/redrive", text(&letter, "id")?);
         let wrong = json!({"reason": "typed badly", "value": {"traveller": 1, "train": "IC 7"}});
         assert_snapshot!(stack.api()?.post(&path, &wrong).await?.problem()?, @"422 validation [value.sagaId, value.traveller, value.train]");
 
-        let agency = stack.open_agency_after(old).await?;
+        let agency = stack.start_stand_in("travel", None, Some(old.stop().await?)).await?;
         let edited =
             json!({"reason": "her sister goes", "value": {"sagaId": saga.to_string(), "traveller": "Luise"}});
         for _ in 0..2 {

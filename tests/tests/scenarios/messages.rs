@@ -203,8 +203,8 @@ async fn kept(stack: &Stack, record: &Record, reason: &str, source: &str) -> Res
 
 /// A trip whose first command nobody answers.
 async fn waiting_trip(stack: &Stack, traveller: &str) -> Result<SagaId> {
-    let agency = stack.agency().await?;
-    agency.handle(traveller, "BookTrain", &[tests::travel::Manner::LoseReply]);
+    let agency = stack.stand_in("travel").await?;
+    agency.handle(traveller, "BookTrain", &[tests::stand_in::Manner::LoseReply]);
     let saga = stack.api()?.start_saga("patient-trip", json!({"traveller": traveller})).await?;
     eventually("the command is carried out", SOON, async || {
         Ok((agency.ledger(saga).await? != "nothing").then_some(()))

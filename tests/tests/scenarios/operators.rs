@@ -6,8 +6,8 @@ use saga_defs::ids::SagaId;
 use serde_json::json;
 use tests::scenario::on_shared_stack;
 use tests::stack::Stack;
+use tests::stand_in::Manner::{Do, Fail, LoseReply, Reject};
 use tests::story::transcript;
-use tests::travel::Manner::{Do, Fail, LoseReply, Reject};
 use tests::wait::{SOON, becomes};
 
 #[test]
@@ -40,7 +40,7 @@ fn a_compensation_that_keeps_failing_is_stuck_until_it_is_redriven() {
             json!({"status": "open", "reason": "busy", "source": "orchestrator", "step": "book-train"})
         );
 
-        stack.agency().await?.handle("Grace", "CancelTrain", &[Do]);
+        stack.stand_in("travel").await?.handle("Grace", "CancelTrain", &[Do]);
         stack.api()?.act(saga, "redrive").await?.expect(200)?;
         stack.api()?.saga_is(saga, "compensated").await?;
         assert_snapshot!(trip(stack, saga).await?, @r"
@@ -214,9 +214,9 @@ async fn travel(
     stack: &Stack,
     definition: &str,
     traveller: &str,
-    manners: &[(&'static str, &[tests::travel::Manner])],
+    manners: &[(&'static str, &[tests::stand_in::Manner])],
 ) -> Result<SagaId> {
-    let agency = stack.agency().await?;
+    let agency = stack.stand_in("travel").await?;
     for (command, manner) in manners {
         agency.handle(traveller, command, manner);
     }
@@ -226,12 +226,14 @@ async fn travel(
 /// The transcript of a trip and what the agency did.
 async fn trip(stack: &Stack, saga: SagaId) -> Result<String> {
     let transcript = transcript(stack, &stack.api()?, saga).await?;
-    Ok(format!("{transcript}\nagency: {}", stack.agency().await?.ledger(saga).await?))
+    Ok(format!("{transcript}\nagency: {}", stack.stand_in("travel").await?.ledger(saga).await?))
 }
 
 async fn done(stack: &Stack, saga: SagaId, what: &str) -> Result<()> {
-    becomes("the agency's ledger", what.to_owned(), SOON, async || stack.agency().await?.ledger(saga).await)
-        .await
+    becomes("the agency's ledger", what.to_owned(), SOON, async || {
+        stack.stand_in("travel").await?.ledger(saga).await
+    })
+    .await
 }
 
 async fn only_letter(stack: &Stack, saga: SagaId) -> Result<serde_json::Value> {
