@@ -13,6 +13,8 @@ use proptest::sample::Index;
 use schemas::{Catalog, Data, EncodeError};
 use serde_json::{Value, json};
 
+mod accepting;
+
 /// Magic and fingerprint, which Apache's datum codec does not know.
 const HEADER_LEN: usize = 10;
 
