@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use messaging::headers::OutcomeKind;
 use saga_defs::ids::{CommandId, Direction};
-use saga_defs::participant::{Admission, Incoming as Facts, Recorded, admit};
+use saga_defs::participant::{Admission, Incoming as Facts, Recorded, admit, leaves_tombstone};
 use schemas::Catalog;
 use sea_orm::{DatabaseTransaction, DbErr};
 use uuid::Uuid;
@@ -137,10 +137,11 @@ impl<'a> Records<'a> {
         };
         let own = next(self.own(command));
         self.writes.push(command.record(recorded, own, Some(reply.clone())));
-        // A forward command that was claimed and is now undone must never run again.
-        let forward = self.forward(command).filter(|row| row.recorded == Recorded::Claimed);
-        if let (OutcomeKind::Succeeded, Some(row)) = (outcome, forward) {
-            let revision = row.revision + 1;
+        let undone =
+            outcome == OutcomeKind::Succeeded && command.headers.direction == Direction::Compensation;
+        let forward = self.forward(command);
+        if undone && leaves_tombstone(forward.map(|row| row.recorded)) {
+            let revision = next(forward);
             self.writes.push(command.tombstone(revision));
         }
         Answer { outcome, reply }

@@ -78,6 +78,16 @@ pub fn admit(own: Option<Recorded>, forward: Option<Recorded>, command: Incoming
     }
 }
 
+/// Whether a compensation whose handler ran and succeeded leaves a tombstone under the id of its forward command, which
+/// has the record `forward`. Without one, a late sending of that command would run after it was undone. One that
+/// succeeded needs none: its record replays.
+pub const fn leaves_tombstone(forward: Option<Recorded>) -> bool {
+    match forward {
+        Some(Recorded::Succeeded | Recorded::Tombstoned) => false,
+        None | Some(Recorded::Claimed | Recorded::Rejected { .. } | Recorded::Failed { .. }) => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +124,18 @@ mod tests {
         check(Forward, 0, Some(failed(1, 1)), None, Admission::Replay);
         check(Forward, 0, Some(Recorded::Tombstoned), None, Admission::Refuse);
         check(Forward, 9, Some(Recorded::Tombstoned), None, Admission::Refuse);
+    }
+
+    #[test]
+    fn what_was_undone_and_might_still_run_gets_a_tombstone() {
+        for forward in
+            [None, Some(Recorded::Claimed), Some(Recorded::Rejected { redrive: 0 }), Some(failed(1, 0))]
+        {
+            assert!(leaves_tombstone(forward), "{forward:?}");
+        }
+        for forward in [Recorded::Succeeded, Recorded::Tombstoned] {
+            assert!(!leaves_tombstone(Some(forward)), "{forward:?}");
+        }
     }
 
     #[test]

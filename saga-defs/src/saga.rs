@@ -42,7 +42,7 @@ pub struct Saga {
 }
 
 /// Where a saga is.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// A command is out. Left by its reply, by its timeout, by `cancel` or the deadline.
@@ -69,7 +69,7 @@ pub enum State {
 }
 
 /// One attempt of one command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Try {
     /// Of which step.
     pub step: StepIndex,
@@ -123,7 +123,7 @@ pub struct StepRecord {
 }
 
 /// Where a step is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepStatus {
     /// Not begun.
@@ -205,7 +205,7 @@ impl Status {
 }
 
 /// A participant's or our own "no": a stable code for programs, a message for people.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Refusal {
     /// Stable, e.g. `payment_declined`.
     pub code: Arc<str>,

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("migrations", 0),
     ("local-postgres", 0),
     ("schemas", 1),
+    ("saga-model", 1),
     ("messaging", 2),
     ("participant", 3),
     ("orchestrator", 4),

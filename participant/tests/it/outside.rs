@@ -67,6 +67,27 @@ async fn check_in_doubt(note: &str) {
     running.stop().await;
 }
 
+/// The model check found this one: the refusal came between the two tries of the compensation, and an operator's redrive
+/// was still on its way.
+#[tokio::test]
+async fn what_was_undone_never_runs_again_even_if_it_was_refused_meanwhile() {
+    let stack = Stack::start().await;
+    let shop = Shop::new();
+    let running = shop.run(&stack);
+    let ring = ring(new_saga(), "lost");
+    let unring = unring(ring.saga);
+    stack.send_commands([&ring, &unring.with("note", "lost")]).await;
+    assert_eq!(stack.replies_to(&unring, 1).await[0].summary(), "failed: bell_unavailable");
+    stack.send_commands([&ring.with("note", "reject"), &unring.attempt(2)]).await;
+    assert_eq!(stack.replies_to(&unring, 2).await[1].summary(), "succeeded");
+    stack.send_commands([&ring.redrive(1).with("note", "ding")]).await;
+
+    let answers: Vec<_> = stack.replies_to(&ring, 2).await.iter().map(|reply| reply.summary()).collect();
+    assert_eq!(answers, ["rejected: no", "rejected: tombstoned"]);
+    assert_eq!(shop.rings(ring.id()), (0, 0));
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_call_without_an_answer_is_in_doubt() {
     check_in_doubt("unknown").await;

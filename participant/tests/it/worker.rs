@@ -216,6 +216,14 @@ impl ExternalHandler for RingHandler {
                 answers.push(Err(CallError::NotMade(refusal())));
                 continue;
             }
+            if note == "lost" {
+                answers.push(Err(CallError::Unknown(refusal())));
+                continue;
+            }
+            if note == "reject" {
+                answers.push(Ok(note.to_owned()));
+                continue;
+            }
             self.0.bell.lock().unwrap().entry(command.id).or_default().0 = 1;
             match note {
                 "unknown" => {
@@ -236,9 +244,14 @@ impl ExternalHandler for RingHandler {
         transaction: &DatabaseTransaction,
         answered: &[Answered<'_, Ring, String>],
     ) -> Result<Vec<Outcome<Done>>, HandlerError> {
-        let notes = answered.iter().map(|answered| (answered.command, answered.answer.clone()));
+        let rung = answered.iter().filter(|answered| answered.answer != "reject");
+        let notes = rung.map(|answered| (answered.command, answered.answer.clone()));
         effects(transaction, "put", notes).await?;
-        Ok(answered.iter().map(|answered| done(answered.answer)).collect())
+        let outcome = |answer: &str| match answer {
+            "reject" => Outcome::rejected("no", "not today"),
+            note => done(note),
+        };
+        Ok(answered.iter().map(|answered| outcome(answered.answer)).collect())
     }
 }
 
@@ -257,6 +270,9 @@ impl ExternalHandler for UnringHandler {
     async fn call(&self, commands: &[&Command<Unring>]) -> Vec<Result<bool, CallError>> {
         let mut bell = self.0.bell.lock().unwrap();
         let unring = commands.iter().map(|command| {
+            if command.body.note == "lost" {
+                return Err(CallError::Unknown(Refusal::new("bell_unavailable", "lost")));
+            }
             let rung = bell.get_mut(&command.forward_id());
             Ok(rung.map(|(_, unrung)| *unrung = 1).is_some())
         });
