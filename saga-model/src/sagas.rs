@@ -3,6 +3,7 @@
 //! What decides nothing is left out of a saga: its data, times, texts and dead letters.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use saga_defs::Data;
@@ -87,7 +88,8 @@ impl<R: Rules> Sagas<R> {
 
     pub(crate) fn first(&self) -> Move {
         let begun = self.begin();
-        Move { to: self.known().number(begun.saga), sends: sent(&begun.effects), fault: None }
+        let sends = sent(&begun.effects);
+        Move { to: self.known().number(begun.saga).0, sends, fault: None }
     }
 
     pub(crate) fn get(&self, saga: SagaRef) -> Arc<Saga> {
@@ -101,9 +103,12 @@ impl<R: Rules> Sagas<R> {
         }
         let before = self.get(saga);
         let done = self.apply(&before, what).map(|(_, moved)| {
-            let fault = self.fault(&moved).or_else(|| self.listens_to_what_it_left(&moved.saga));
-            let sends = sent(&moved.effects);
-            Move { to: self.known().number(moved.saga), sends, fault }
+            let (sends, mut fault) = (sent(&moved.effects), self.fault(&moved));
+            let (to, new) = self.known().number(moved.saga);
+            if new {
+                fault = fault.or_else(|| self.listens_to_what_it_left(&self.get(to)));
+            }
+            Move { to, sends, fault }
         });
         self.known().moves.insert((saga, what), done);
         done
@@ -197,13 +202,17 @@ impl<R: Rules> Sagas<R> {
 }
 
 impl Known {
-    fn number(&mut self, saga: Saga) -> SagaRef {
+    /// The saga's number, and whether it is a new one.
+    fn number(&mut self, saga: Saga) -> (SagaRef, bool) {
         let saga = bare(saga);
         let statuses = saga.steps.iter().map(|step| step.status).collect();
-        *self.numbers.entry((saga.state.clone(), statuses)).or_insert_with(|| {
-            self.sagas.push(Arc::new(saga));
-            SagaRef(self.sagas.len() as u32 - 1)
-        })
+        match self.numbers.entry((saga.state.clone(), statuses)) {
+            Entry::Occupied(known) => (*known.get(), false),
+            Entry::Vacant(place) => {
+                self.sagas.push(Arc::new(saga));
+                (*place.insert(SagaRef(self.sagas.len() as u32 - 1)), true)
+            }
+        }
     }
 }
 
