@@ -15,6 +15,9 @@ pub const CREATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often to look whether new topics are there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How many partitions the embedded broker gives a topic that it is asked for and does not have.
+pub const EMBEDDED_PARTITIONS: u16 = 4;
+
 /// A topic as it has to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
@@ -49,8 +52,11 @@ pub enum TopicError {
         /// How many it must have.
         expected: i32,
     },
-    /// It is missing, and we do not create it: on the embedded broker its starter does.
-    #[error("topic {topic} does not exist on the embedded broker")]
+    /// It is missing, and cannot be made with so many partitions: on the embedded broker its starter does that.
+    #[error(
+        "topic {topic} does not exist on the embedded broker, which by itself makes topics of {} partitions only",
+        EMBEDDED_PARTITIONS
+    )]
     Missing {
         /// The topic.
         topic: Arc<str>,
@@ -82,20 +88,26 @@ pub enum TopicError {
     Interrupted,
 }
 
-/// Creates the topics that are missing (never on the embedded broker) and checks the partitions of all.
+/// Creates the topics that are missing and checks the partitions of all. The embedded broker can make one while it runs
+/// only with [`EMBEDDED_PARTITIONS`].
 ///
 /// # Errors
 /// The first topic that is not as it has to be, or the cluster that does not answer.
 pub async fn ensure(settings: &KafkaSettings, topics: &[TopicSpec]) -> Result<(), TopicError> {
     let admin = Arc::new(settings.admin()?);
     let missing = check(settings, &admin, topics).await?;
-    let Some(first) = missing.first() else {
+    if missing.is_empty() {
         return Ok(());
-    };
-    if settings.is_embedded() {
-        return Err(TopicError::Missing { topic: first.name.clone() });
     }
-    create(settings, &admin, &missing).await?;
+    if settings.is_embedded() {
+        let other = missing.iter().find(|spec| spec.partitions != i32::from(EMBEDDED_PARTITIONS));
+        if let Some(TopicSpec { name, .. }) = other {
+            return Err(TopicError::Missing { topic: name.clone() });
+        }
+        ask_for(settings, &admin, &missing).await?;
+    } else {
+        create(settings, &admin, &missing).await?;
+    }
     let deadline = Instant::now() + CREATION_TIMEOUT;
     loop {
         let Some(TopicSpec { name, .. }) = check(settings, &admin, topics).await?.into_iter().next() else {
@@ -170,6 +182,25 @@ async fn check(
         Ok(missing)
     };
     tokio::task::spawn_blocking(look).await.unwrap_or(Err(TopicError::Interrupted))
+}
+
+/// The embedded broker makes a topic that is asked for.
+async fn ask_for(
+    settings: &KafkaSettings,
+    admin: &Arc<AdminClient<Logged>>,
+    topics: &[TopicSpec],
+) -> Result<(), TopicError> {
+    let (admin, servers, topics) = (admin.clone(), settings.bootstrap_servers.clone(), topics.to_vec());
+    let ask = move || {
+        for TopicSpec { name, .. } in topics {
+            admin.inner().fetch_metadata(Some(&name), QUESTION_TIMEOUT).map_err(|source| {
+                let (question, servers) = (format!("topic {name}"), servers.clone());
+                KafkaError::Unreachable { question, servers, source: Some(source.into()) }
+            })?;
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(ask).await.unwrap_or(Err(TopicError::Interrupted))
 }
 
 /// Without these, an admin call waits for a minute.

@@ -8,7 +8,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Tables)]
+        vec![Box::new(Tables), Box::new(Schemas)]
     }
 
     fn migration_table_name() -> DynIden {
@@ -155,4 +155,45 @@ CREATE TABLE audit (
     reason         text NOT NULL
 );
 COMMENT ON TABLE audit IS 'What operators did, written in the commit that acts.';
+";
+
+struct Schemas;
+
+impl MigrationName for Schemas {
+    fn name(&self) -> &'static str {
+        "o0002_schemas"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Schemas {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(SCHEMAS).await?;
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let drop = "ALTER TABLE definition DROP COLUMN model_check; DROP TABLE schema";
+        manager.get_connection().execute_unprepared(drop).await?;
+        Ok(())
+    }
+}
+
+/// The schemas that published definitions need, so that every process and every later start can run them. Written by
+/// whoever publishes, in the transaction of the definition; read by all orchestrators, at their start and when there are
+/// more rows than they know.
+const SCHEMAS: &str = r"
+CREATE TABLE schema (
+    name          text NOT NULL,
+    version       integer NOT NULL CHECK (version > 0),
+    origin        text NOT NULL,
+    source        text NOT NULL,
+    registered_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (name, version)
+);
+COMMENT ON TABLE schema IS 'Published versions of Avro records: never changed.';
+COMMENT ON COLUMN schema.origin IS 'Where the text came from, for people.';
+
+ALTER TABLE definition ADD COLUMN model_check json;
+COMMENT ON COLUMN definition.model_check IS 'What the model check said when the version was published; null: there was none.';
 ";

@@ -8,12 +8,15 @@ use participant::service::{Setting, SettingError, Settings, WORKER_SETTINGS, Wor
 use saga_defs::definition::Definition;
 use saga_defs::ids::ShardCount;
 
+use crate::check;
 use crate::engine::{DEAD_LETTERS, EVENTS, INBOX};
+use crate::registration::folders::{Folders, FoldersError};
 
 const HTTP_ADDR: &str = "HTTP_ADDR";
 const ADVERTISE_URL: &str = "ADVERTISE_URL";
 const SHARDS: &str = "SHARDS";
 const COMMAND_PARTITIONS: &str = "COMMAND_PARTITIONS";
+const SCHEMAS_DIR: &str = "SCHEMAS_DIR";
 const DEFINITIONS_DIR: &str = "DEFINITIONS_DIR";
 const ALLOW_FORCED_OUTCOMES: &str = "ALLOW_FORCED_OUTCOMES";
 
@@ -71,8 +74,8 @@ pub struct Config {
     pub topic_partitions: u16,
     /// Copies of each topic; -1 is the broker's default.
     pub replication: i32,
-    /// Further definitions.
-    pub definitions_dir: Option<PathBuf>,
+    /// Further definitions and schemas.
+    pub folders: Folders,
     /// Whether bookings may force outcomes.
     pub allow_forced_outcomes: bool,
 }
@@ -103,15 +106,44 @@ impl Config {
             command_partitions: count(COMMAND_PARTITIONS)?,
             topic_partitions: u16::try_from(base.event_topics.partitions).unwrap_or(u16::MAX),
             replication: base.event_topics.replication,
-            definitions_dir: match settings.text(DEFINITIONS_DIR).map(PathBuf::from) {
-                Some(folder) if !folder.is_dir() => {
-                    return Err(settings.wrong(DEFINITIONS_DIR, "a folder of definitions (*.toml)"));
-                }
-                folder => folder,
+            folders: Folders {
+                definitions: match settings.text(DEFINITIONS_DIR).map(PathBuf::from) {
+                    Some(folder) if !folder.is_dir() => {
+                        return Err(settings.wrong(DEFINITIONS_DIR, "a folder of definitions (*.toml)"));
+                    }
+                    folder => folder,
+                },
+                schemas: settings.text(SCHEMAS_DIR).map(PathBuf::from),
             },
             allow_forced_outcomes: settings.switch(ALLOW_FORCED_OUTCOMES)?,
             base,
         })
+    }
+}
+
+/// What is wrong with a folder, as what is wrong with the setting that names it: one line. The problems of the definitions
+/// are printed here, before it.
+pub fn wrong_folder(folders: &Folders, error: FoldersError) -> anyhow::Error {
+    let wrong = |name: &str, folder: &Option<PathBuf>, found: String, allowed: &str| {
+        let place = folder.as_deref().map_or("what ships".into(), |folder| folder.display().to_string());
+        let (found, allowed) = (format!("{place} ({found})"), allowed.to_owned());
+        SettingError { name: name.to_owned(), found, allowed }.into()
+    };
+    let schemas = "a folder of Avro schemas (*.avsc) that go with what is published";
+    match error {
+        FoldersError::Definitions(checked) => {
+            check::complain(&checked);
+            let (files, all) = (checked.iter().filter(|checked| !checked.is_right()).count(), checked.len());
+            let found = format!("{files} of {all} definitions wrong, see above");
+            let allowed = "definitions that `orchestrator check` finds right";
+            wrong(DEFINITIONS_DIR, &folders.definitions, found, allowed)
+        }
+        FoldersError::Schemas(_) => wrong(SCHEMAS_DIR, &folders.schemas, error.to_string(), schemas),
+        FoldersError::Unreadable { ref path, ref source } => {
+            let found = format!("{}: {source}", path.display());
+            wrong(DEFINITIONS_DIR, &folders.definitions, found, "a folder that can be read")
+        }
+        FoldersError::Contended | FoldersError::Store(_) => error.into(),
     }
 }
 

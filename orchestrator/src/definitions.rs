@@ -1,87 +1,139 @@
-//! The recipes this service knows: those compiled in, those of `DEFINITIONS_DIR`, and every one ever published here.
+//! What is published, as this process knows it: recipes, and the schemas of their messages. It grows while the service
+//! runs; nothing in it ever changes or goes.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use saga_defs::check::Participants;
+use arc_swap::ArcSwap;
 use saga_defs::definition::{Definition, DefinitionError};
 use saga_defs::ids::DefinitionRef;
-use schemas::Catalog;
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use schemas::{Catalog, SchemaError};
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
+use crate::registration::examine::ModelCheck;
+use crate::store::definitions::{Counts, Rows};
 use crate::store::{Store, StoreError};
 
-/// A definition that the service cannot take.
+/// How often a process looks for what others have published. What it is asked for by name it looks for at once.
+pub const REFRESH: Duration = Duration::from_secs(2);
+
+/// What was published cannot be used by this process.
 #[derive(Debug, thiserror::Error)]
-pub enum DefinitionsError {
-    /// A file cannot be read.
-    #[error("{path}: cannot be read")]
-    Unreadable {
+pub enum PublishedError {
+    /// A definition's text.
+    #[error("{definition} is published, but this release cannot read it; run the release that published it")]
+    Definition {
         /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A text is not a definition.
-    #[error("{origin}")]
-    Wrong {
-        /// The file, or the database.
-        origin: String,
-        /// Every problem.
+        definition: DefinitionRef,
+        /// What is wrong.
         #[source]
         source: DefinitionError,
     },
-    /// A published version has other content.
-    #[error("{origin}: {definition} is published with other content; give the changed one a new version")]
-    Published {
-        /// The file.
-        origin: String,
-        /// Which.
-        definition: DefinitionRef,
-    },
+    /// A schema's text, or it does not go with one that ships.
+    #[error("a published schema does not go with this release; run the release that published it")]
+    Schema(#[source] SchemaError),
     /// The database did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// All known recipes. Cheap to clone.
-#[derive(Clone, Default)]
+/// A published recipe.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The recipe.
+    pub definition: Arc<Definition>,
+    /// When it was published; `None` for tests and tools.
+    pub registered_at: Option<OffsetDateTime>,
+    /// What the model check said then.
+    pub model_check: Option<ModelCheck>,
+}
+
+/// All of it at one moment.
+#[derive(Clone, Debug)]
+pub struct Published {
+    entries: BTreeMap<DefinitionRef, Entry>,
+    catalog: Arc<Catalog>,
+    counts: Counts,
+    stored: BTreeSet<(String, u32)>,
+}
+
+/// What is published. Cheap to clone; all clones grow together.
+#[derive(Clone)]
 pub struct Definitions {
-    known: Arc<RwLock<HashMap<DefinitionRef, Arc<Definition>>>>,
+    known: Arc<ArcSwap<Published>>,
+    /// Whoever looks for more, so that one look serves all who wait.
+    looking: Arc<Mutex<()>>,
 }
 
 impl Definitions {
-    /// With these, for tests and tools.
+    /// With these and the shipped schemas, for tests and tools.
     pub fn of(definitions: impl IntoIterator<Item = Definition>) -> Self {
-        let all = Self::default();
-        definitions.into_iter().for_each(|definition| all.insert(definition));
-        all
+        let entry = |definition: Definition| {
+            let definition = Arc::new(definition);
+            (definition.id.clone(), Entry { definition, registered_at: None, model_check: None })
+        };
+        Self::knowing(definitions.into_iter().map(entry).collect())
+    }
+
+    /// What ships as schemas and what the database has.
+    ///
+    /// # Errors
+    /// Something published cannot be used, or the database does not answer.
+    pub async fn open(store: &Store) -> Result<Self, PublishedError> {
+        let all = Self::knowing(BTreeMap::new());
+        let rows = store.published().await?;
+        let (published, trouble) = all.known.load().with(rows);
+        if let Some(first) = trouble.into_iter().next() {
+            return Err(first);
+        }
+        all.known.store(Arc::new(published));
+        Ok(all)
+    }
+
+    fn knowing(entries: BTreeMap<DefinitionRef, Entry>) -> Self {
+        let published = Published {
+            entries,
+            catalog: Catalog::shipped(),
+            counts: Counts::default(),
+            stored: BTreeSet::new(),
+        };
+        Self { known: Arc::new(ArcSwap::from_pointee(published)), looking: Arc::default() }
     }
 
     /// The newest version of that name.
     pub fn newest(&self, name: &str) -> Option<Arc<Definition>> {
-        let known = self.known.read().ok()?;
-        let named = known.values().filter(|definition| *definition.id.name == *name);
-        named.max_by_key(|definition| definition.id.version).cloned()
+        self.known.load().newest(name).map(|entry| entry.definition.clone())
     }
 
     /// Exactly that one.
     pub fn get(&self, name: &str, version: u32) -> Option<Arc<Definition>> {
-        let key = DefinitionRef { name: name.into(), version };
-        self.known.read().ok()?.get(&key).cloned()
+        self.entry(&DefinitionRef { name: name.into(), version }).map(|entry| entry.definition)
+    }
+
+    /// Exactly that one, with when it was published.
+    pub fn entry(&self, id: &DefinitionRef) -> Option<Entry> {
+        self.known.load().get(id).cloned()
     }
 
     /// All of them, by name and version.
     pub fn all(&self) -> Vec<Arc<Definition>> {
-        let mut all: Vec<_> =
-            self.known.read().map(|known| known.values().cloned().collect()).unwrap_or_default();
-        all.sort_by(|a: &Arc<Definition>, b| a.id.cmp(&b.id));
-        all
+        self.known.load().entries.values().map(|entry| entry.definition.clone()).collect()
     }
 
-    /// Exactly that one; another process may have published it since this one started.
+    /// The schemas of all messages. A moment's picture: to be taken anew for each batch or request.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.known.load().catalog.clone()
+    }
+
+    /// All of it, as it is at this moment.
+    pub fn now(&self) -> Arc<Published> {
+        self.known.load_full()
+    }
+
+    /// Exactly that one; another process may have published it a moment ago. Its schemas are known when it is.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -90,139 +142,121 @@ impl Definitions {
         store: &Store,
         wanted: &DefinitionRef,
     ) -> Result<Option<Arc<Definition>>, StoreError> {
-        if let Some(known) = self.get(&wanted.name, wanted.version) {
-            return Ok(Some(known));
+        if let Some(known) = self.entry(wanted) {
+            return Ok(Some(known.definition));
         }
-        let sql = "SELECT source FROM definition WHERE name = $1 AND version = $2";
-        let values = vec![(*wanted.name).into(), version(wanted).into()];
-        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
-        let Some(row) = store.connection().query_one_raw(statement).await? else { return Ok(None) };
-        let source: String = row.try_get("", "source")?;
-        match Definition::parse(&source) {
-            Ok(definition) => {
-                self.insert(definition);
-                Ok(self.get(&wanted.name, wanted.version))
-            }
-            Err(error) => {
-                tracing::error!(definition = %wanted, %error, "a published definition cannot be read");
-                Ok(None)
-            }
-        }
+        self.refresh(store).await?;
+        Ok(self.entry(wanted).map(|entry| entry.definition))
     }
 
-    fn insert(&self, definition: Definition) {
-        if let Ok(mut known) = self.known.write() {
-            known.insert(definition.id.clone(), Arc::new(definition));
-        }
-    }
-
-    /// Reads the shipped definitions and those of a folder, publishes what is new, and knows every published one.
+    /// Learns what others have published. One cheap query when there is nothing.
     ///
     /// # Errors
-    /// The first definition that is wrong.
-    pub async fn publish(
-        store: &Store,
-        catalog: &Catalog,
-        folder: Option<&Path>,
-    ) -> Result<Self, DefinitionsError> {
-        let all = Self::default();
-        for (origin, source) in published(store).await? {
-            let wrong = |source| DefinitionsError::Wrong { origin, source };
-            all.insert(Definition::parse(&source).map_err(wrong)?);
+    /// When the database does not answer.
+    pub async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
+        let _one = self.looking.lock().await;
+        let known = self.known.load_full();
+        if store.published_counts().await? == known.counts {
+            return Ok(());
         }
-        for (origin, source) in sources(folder)? {
-            let definition = parse(&origin, &source, catalog)?;
-            match all.get(&definition.id.name, definition.id.version) {
-                Some(known) if same_recipe(&known, &definition) => {}
-                Some(known) => {
-                    let definition = known.id.clone();
-                    return Err(DefinitionsError::Published { origin, definition });
-                }
-                None => {
-                    let sql = "INSERT INTO definition (name, version, source) VALUES ($1, $2, $3)
-                               ON CONFLICT DO NOTHING";
-                    let id = &definition.id;
-                    let values = vec![(*id.name).into(), version(id).into(), source.into()];
-                    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
-                    let made = store.connection().execute_raw(statement).await.map_err(StoreError::from)?;
-                    if made.rows_affected() == 1 {
-                        all.insert(definition);
-                        continue;
-                    }
-                    // Another process published this version a moment ago; what it published counts.
-                    match all.find(store, &definition.id).await? {
-                        Some(known) if same_recipe(&known, &definition) => {}
-                        _ => return Err(DefinitionsError::Published { origin, definition: definition.id }),
-                    }
-                }
+        let (published, trouble) = known.with(store.published().await?);
+        for error in trouble {
+            let error = anyhow::Error::from(error);
+            tracing::error!("something new is published that this process cannot use: {error:#}");
+        }
+        self.known.store(Arc::new(published));
+        Ok(())
+    }
+
+    /// Looks for more every [`REFRESH`] until told to stop.
+    pub async fn keep_fresh(self, store: Store, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(REFRESH) => {}
+            }
+            if let Err(error) = self.refresh(&store).await {
+                tracing::warn!(%error, "whether there are new definitions is not known; looking again");
             }
         }
-        Ok(all)
     }
 }
 
-/// Whether two texts of one version say the same, comments and spacing apart.
-fn same_recipe(one: &Definition, other: &Definition) -> bool {
-    one.steps == other.steps && one.deadline == other.deadline && one.input == other.input
+impl Published {
+    /// The newest version of that name.
+    pub fn newest(&self, name: &str) -> Option<&Entry> {
+        let version = |version| DefinitionRef { name: name.into(), version };
+        self.entries.range(version(0)..=version(u32::MAX)).next_back().map(|(_, entry)| entry)
+    }
+
+    /// Exactly that one.
+    pub fn get(&self, id: &DefinitionRef) -> Option<&Entry> {
+        self.entries.get(id)
+    }
+
+    /// The first version of that name that is free.
+    pub fn next_version(&self, name: &str) -> u32 {
+        self.newest(name).map_or(1, |entry| entry.definition.id.version.saturating_add(1))
+    }
+
+    /// All of them, by name and version.
+    pub fn all(&self) -> impl Iterator<Item = &Definition> {
+        self.entries.values().map(|entry| &*entry.definition)
+    }
+
+    /// The schemas of all messages.
+    pub const fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// How much of it is in the database.
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether the database has this version of this schema.
+    pub fn stores(&self, schema: &str, version: u32) -> bool {
+        self.stored.contains(&(schema.to_owned(), version))
+    }
+
+    /// With these rows as well, and what of them cannot be used.
+    fn with(&self, rows: Rows) -> (Self, Vec<PublishedError>) {
+        let mut trouble = Vec::new();
+        let catalog = with_schemas(&self.catalog, &rows, &mut trouble);
+        let stored = rows.schemas.iter().map(|row| (row.name.clone(), row.version)).collect();
+        let mut all = Self { counts: rows.counts(), catalog, stored, entries: self.entries.clone() };
+        for row in rows.definitions {
+            if all.entries.contains_key(&row.id) {
+                continue;
+            }
+            match Definition::parse(&row.source) {
+                Ok(definition) => {
+                    let entry = Entry {
+                        definition: Arc::new(definition),
+                        registered_at: Some(row.registered_at),
+                        model_check: row.model_check.and_then(|said| serde_json::from_value(said).ok()),
+                    };
+                    all.entries.insert(row.id, entry);
+                }
+                Err(source) => trouble.push(PublishedError::Definition { definition: row.id, source }),
+            }
+        }
+        (all, trouble)
+    }
 }
 
-fn version(id: &DefinitionRef) -> i32 {
-    i32::try_from(id.version).unwrap_or(i32::MAX)
-}
-
-async fn published(store: &Store) -> Result<Vec<(String, String)>, StoreError> {
-    let statement =
-        Statement::from_string(DbBackend::Postgres, "SELECT name, version, source FROM definition");
-    let rows = store.connection().query_all_raw(statement).await?;
-    rows.iter()
-        .map(|row| {
-            let (name, version): (String, i32) = (row.try_get("", "name")?, row.try_get("", "version")?);
-            Ok((format!("database, {name} version {version}"), row.try_get("", "source")?))
-        })
-        .collect()
-}
-
-/// The shipped definitions, then a folder's `*.toml` files in order of name.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn sources(folder: Option<&Path>) -> Result<Vec<(String, String)>, DefinitionsError> {
-    let origin = |file| format!("shipped {file}");
-    let shipped = saga_defs::shipped().iter();
-    let mut sources: Vec<_> =
-        shipped.map(|shipped| (origin(shipped.file), shipped.text.to_owned())).collect();
-    let Some(folder) = folder else { return Ok(sources) };
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| DefinitionsError::Unreadable { path, source }
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
-        let path = entry.map_err(unreadable(folder))?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            files.push(path);
+fn with_schemas(known: &Arc<Catalog>, rows: &Rows, trouble: &mut Vec<PublishedError>) -> Arc<Catalog> {
+    let sources = || rows.schemas.iter().map(|row| (row.file_name(), row.source.clone()));
+    if let Ok(all) = known.with_sources(sources()) {
+        return Arc::new(all);
+    }
+    // One or more cannot be used; the others can.
+    let mut catalog = known.clone();
+    for source in sources() {
+        match catalog.with_sources([source]) {
+            Ok(more) => catalog = Arc::new(more),
+            Err(errors) => trouble.extend(errors.into_iter().map(PublishedError::Schema)),
         }
     }
-    files.sort();
-    for path in files {
-        let text = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
-        sources.push((path.display().to_string(), text));
-    }
-    Ok(sources)
-}
-
-/// Parses a definition and holds its messages against the schemas.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn parse(origin: &str, source: &str, catalog: &Catalog) -> Result<Definition, DefinitionsError> {
-    check(source, catalog).map_err(|source| DefinitionsError::Wrong { origin: origin.to_owned(), source })
-}
-
-/// Parses a definition and holds its messages against the schemas.
-///
-/// # Errors
-/// Every problem with its text.
-pub(crate) fn check(source: &str, catalog: &Catalog) -> Result<Definition, DefinitionError> {
-    saga_defs::check::check(source, catalog, &Participants::default())
+    catalog
 }

@@ -3,13 +3,14 @@
 //! Read [`engine`] for how sagas move, [`store`] for what is kept, [`api`] for what can be asked.
 
 pub mod api;
-mod check;
+pub mod check;
 pub mod config;
 pub mod dead_letters;
 pub mod definitions;
 pub mod engine;
 pub mod metrics;
 mod program;
+pub mod registration;
 pub mod service;
 pub mod store;
 pub mod verify;

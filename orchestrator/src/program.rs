@@ -8,7 +8,7 @@ use participant::service::{
     Invocation, LogFormat, Program, WorkerSettings, run_program, start_logging, stop_on_signals,
 };
 
-use crate::check;
+use crate::check::command as check;
 use crate::config::{Config, all_settings};
 use crate::service::{migrate, serve};
 use crate::verify;

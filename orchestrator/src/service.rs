@@ -19,6 +19,7 @@ use crate::dead_letters::ingest;
 use crate::definitions::Definitions;
 use crate::engine::{Engine, EngineParts, EngineSettings};
 use crate::metrics::Metrics;
+use crate::registration::Registrar;
 use crate::store::queries::Reads;
 use crate::store::{Store, StoreError};
 
@@ -51,8 +52,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         .with_context(|| format!("HTTP_ADDR: cannot listen on {}", config.http_addr))?;
     let address = listener.local_addr().context("the address listened on")?;
     let Some(store) = ready_store(&config, &stop).await? else { return Ok(()) };
-    let folder = config.definitions_dir.as_deref();
-    let definitions = Definitions::publish(&store, &config.base.catalog, folder).await?;
+    let registrar = registrar(&config, &store).await?;
+    let definitions = registrar.definitions().clone();
     store.remember_shards(config.shards).await?;
     match store.make_journal_partitions().await {
         // Somebody reads the journal; the days ahead were made before, or are made by and by.
@@ -77,7 +78,6 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let engine = Engine::start(EngineParts {
         store: store.clone(),
         definitions: definitions.clone(),
-        catalog: config.base.catalog.clone(),
         metrics: metrics.clone(),
         kafka: config.base.kafka.clone(),
         shard_count: config.shards,
@@ -97,16 +97,18 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let api = Api {
         engine: Arc::new(engine.handle.clone()),
         reads,
-        definitions,
-        catalog: config.base.catalog.clone(),
+        definitions: definitions.clone(),
+        registrar,
         metrics,
         allow_forced_outcomes: config.allow_forced_outcomes,
     };
+    let fresh = tokio::spawn(definitions.keep_fresh(store.clone(), stop.clone()));
     announce(address);
     let watch = watch(&engine, || letters.is_finished(), &store, &stop);
     let served = api::serve(api, listener, stop.clone(), HttpLimits::default());
     let (died, served) = tokio::join!(watch, served);
     served.context("the HTTP server")?;
+    fresh.await.context("the look-out for new definitions panicked")?;
     letters_stop.cancel();
     engine.stop().await.context("the engine's lane panicked")?;
     letters.await.context("the dead-letter consumer panicked")??;
@@ -148,6 +150,17 @@ async fn watch(
                 tracing::error!(%error, "no partitions of the journal were made; rows go to the default one");
             }
         }
+    }
+}
+
+/// Knows what is published, and publishes what ships and what stands in the folders.
+async fn registrar(config: &Config, store: &Store) -> anyhow::Result<Registrar> {
+    let definitions = Definitions::open(store).await?;
+    let (kafka, partitions) = (config.base.kafka.clone(), config.command_partitions);
+    let registrar = Registrar::new(store.clone(), definitions, kafka, partitions, config.replication);
+    match registrar.publish_folders(&config.folders).await {
+        Ok(()) => Ok(registrar),
+        Err(error) => Err(config::wrong_folder(&config.folders, error)),
     }
 }
 

@@ -174,11 +174,46 @@ pub enum SchemaError {
     },
 }
 
+impl SchemaError {
+    /// What the complaint is about, without where the text came from: the field, or nothing, and the sentence.
+    pub fn told(&self) -> (&str, String) {
+        match self {
+            Self::Refused { field, reason, .. } => (field, reason.clone()),
+            Self::Incompatible { message_type, older, newer, field, reason, .. } => {
+                let text =
+                    format!("{reason} ({message_type} versions {older} and {newer} must read each other)");
+                (field, text)
+            }
+            Self::Io { .. } | Self::OtherContent { .. } | Self::SameFingerprint { .. } => {
+                let text = self.to_string();
+                let told = self.origin().and_then(|origin| text.strip_prefix(&format!("{origin}: ")));
+                ("", told.unwrap_or(&text).to_owned())
+            }
+        }
+    }
+
+    /// Where the text came from; `None` where there was none to read.
+    pub fn origin(&self) -> Option<&str> {
+        match self {
+            Self::Io { .. } => None,
+            Self::Refused { origin, .. }
+            | Self::OtherContent { origin, .. }
+            | Self::Incompatible { origin, .. }
+            | Self::SameFingerprint { origin, .. } => Some(origin),
+        }
+    }
+}
+
 fn field_prefix(field: &str) -> String {
     if field.is_empty() { String::new() } else { format!("field {field}: ") }
 }
 
 impl Catalog {
+    /// The file name and text of each schema that comes with this crate.
+    pub const fn shipped_sources() -> &'static [(&'static str, &'static str)] {
+        SHIPPED
+    }
+
     /// The schemas that come with this crate, parsed once.
     pub fn shipped() -> Arc<Self> {
         static SHIPPED_CATALOG: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
@@ -236,6 +271,42 @@ impl Catalog {
             sources.push((origin, fs::read_to_string(&path).map_err(io(&path))?));
         }
         Ok(sources)
+    }
+
+    /// Which record and version a text is: the N of an origin that ends in `.vN.avsc`, else the known version with the
+    /// same content, else the next one. Whether it goes with the known versions is for [`Self::with_sources`] to say.
+    ///
+    /// # Errors
+    /// It is no schema.
+    pub fn place(&self, origin: &str, text: &str) -> Result<(Arc<str>, u32), SchemaError> {
+        if text.len() > SOURCE_LIMIT_BYTES {
+            return Err(too_large(origin));
+        }
+        let schema = avsc::parse(text).map_err(|refused| {
+            let (field, reason) = (refused.field, refused.reason);
+            SchemaError::Refused { origin: origin.to_owned(), field, reason }
+        })?;
+        let name = schema.shape.full_name;
+        let number = match (version_in(origin), self.messages.get(&name)) {
+            (Some(number), _) => number,
+            (None, None) => 1,
+            (None, Some(known)) => {
+                let same = known.versions.iter().find(|(_, version)| *version.content == schema.content);
+                let last = known.versions.keys().next_back().copied().unwrap_or(0);
+                same.map_or(last.saturating_add(1), |(number, _)| *number)
+            }
+        };
+        Ok((name, number))
+    }
+
+    /// Whether it has this version of this record.
+    pub fn has(&self, full_name: &str, version: u32) -> bool {
+        self.messages.get(full_name).is_some_and(|message| message.versions.contains_key(&version))
+    }
+
+    /// Whether the schema that wrote this message is known. `true` also for what is no message at all.
+    pub fn knows_writer(&self, bytes: &[u8]) -> bool {
+        !matches!(self.reading(bytes), Err(DecodeError::UnknownFingerprint { .. }))
     }
 
     /// The full names of all records, in order.

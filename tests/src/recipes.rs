@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
+use orchestrator::registration::examine::read;
+use orchestrator::registration::folders::sources;
+use saga_defs::check::Participants;
 use saga_defs::definition::Definition;
 use schemas::Catalog;
 
@@ -30,9 +33,6 @@ pub fn catalog() -> Result<Catalog> {
 /// # Errors
 /// One of them is wrong.
 pub fn definitions(catalog: &Catalog) -> Result<Vec<Definition>> {
-    let sources = orchestrator::definitions::sources(Some(&definitions_folder()))?;
-    sources
-        .iter()
-        .map(|(origin, source)| Ok(orchestrator::definitions::parse(origin, source, catalog)?))
-        .collect()
+    let sources = sources(Some(&definitions_folder()))?;
+    sources.iter().map(|(_, source)| Ok(read(source, catalog, &Participants::default())?)).collect()
 }

@@ -10,24 +10,33 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use messaging::KafkaSettings;
 use messaging::embedded::Broker;
-use messaging::topics::TopicSpec;
+use messaging::topics::{EMBEDDED_PARTITIONS, TopicSpec};
 use saga_defs::definition::Definition;
 use saga_defs::ids::ShardCount;
 
 /// Partitions of `saga.inbox`. Written into the database at the first start, so it never changes.
 pub(crate) const SHARDS: u16 = 8;
-/// Partitions of each command topic.
-pub(crate) const COMMAND_PARTITIONS: u16 = 8;
+/// Partitions of each command topic on a real Kafka.
+const COMMAND_PARTITIONS: u16 = 8;
 /// Partitions of every other topic.
 pub(crate) const TOPIC_PARTITIONS: u16 = 8;
 /// Copies of a topic: as the broker likes.
 const REPLICATION: i32 = -1;
 
+/// Partitions of each command topic. The embedded broker makes the topics of definitions that are registered while it
+/// runs, and gives them its own number.
+pub(crate) const fn command_partitions(embedded: bool) -> u16 {
+    if embedded { EMBEDDED_PARTITIONS } else { COMMAND_PARTITIONS }
+}
+
 /// Every topic that the services need for these definitions.
-pub(crate) fn topics<'a>(definitions: impl IntoIterator<Item = &'a Definition>) -> Result<Vec<TopicSpec>> {
+pub(crate) fn topics<'a>(
+    definitions: impl IntoIterator<Item = &'a Definition>,
+    embedded: bool,
+) -> Result<Vec<TopicSpec>> {
     let shards = ShardCount::new(SHARDS).context("no shards")?;
-    let mut topics =
-        orchestrator::topics(definitions, shards, COMMAND_PARTITIONS, TOPIC_PARTITIONS, REPLICATION);
+    let commands = command_partitions(embedded);
+    let mut topics = orchestrator::topics(definitions, shards, commands, TOPIC_PARTITIONS, REPLICATION);
     let events = [
         booking_worker::CREATED,
         booking_worker::CONFIRMED,

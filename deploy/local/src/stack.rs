@@ -4,15 +4,16 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use local_postgres::Server;
 use messaging::KafkaSettings;
 use messaging::topics::{self, TopicSpec};
+use orchestrator::check::{self, Checked};
+use orchestrator::registration::folders::{self, FoldersError};
 use saga_defs::definition::Definition;
-use schemas::Catalog;
 use tokio::sync::mpsc;
 
-use crate::broker::{self, COMMAND_PARTITIONS, SHARDS, TOPIC_PARTITIONS};
+use crate::broker::{self, SHARDS, TOPIC_PARTITIONS};
 use crate::children::{Child, Launch, watch_end};
 use crate::client::Client;
 use crate::data_dir::DataDir;
@@ -72,22 +73,17 @@ impl Plan {
     }
 }
 
+/// What ships and what stands in the folders; what is wrong with any of it is printed.
 fn definitions(options: &Options) -> Result<Vec<Definition>> {
-    let mut catalog = Catalog::shipped();
-    if let Some(folder) = &options.schemas {
-        let sources = Catalog::read_dir(folder).context("--schemas")?;
-        let all = catalog.with_sources(sources).map_err(|errors| {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("--schemas: {}", errors.join("; "))
-        })?;
-        catalog = all.into();
-    }
-    let sources =
-        orchestrator::definitions::sources(options.definitions.as_deref()).context("--definitions")?;
-    let parse = |(origin, source): (String, String)| {
-        orchestrator::definitions::parse(&origin, &source, &catalog).context("--definitions")
-    };
-    sources.into_iter().map(parse).collect()
+    let (definitions, schemas) = (options.definitions.as_deref(), options.schemas.as_deref());
+    let checked = folders::check(definitions, schemas).map_err(|error| match error {
+        FoldersError::Schemas(_) => anyhow::Error::from(error).context("--schemas"),
+        error => anyhow::Error::from(error).context("--definitions"),
+    })?;
+    check::complain(&checked);
+    let wrong = checked.iter().filter(|checked| !checked.is_right()).count();
+    ensure!(wrong == 0, "--definitions: {wrong} of {} definitions wrong, see above", checked.len());
+    Ok(checked.into_iter().filter_map(Checked::into_definition).collect())
 }
 
 /// Holds the port until the orchestrator takes it: a taken one is found before anything has started.
@@ -136,7 +132,7 @@ impl Stack {
         let bookings = published.iter().filter(|definition| &*definition.id.name == "booking");
         let newest = bookings.max_by_key(|definition| definition.id.version).cloned();
         let booking = newest.context("there is no definition `booking`")?;
-        let topics = broker::topics(&published)?;
+        let topics = broker::topics(&published, options.kafka.is_none())?;
         let kafka = self.start_broker(options, dir, &topics, terminal).await?;
         let begun = Instant::now();
         drop(plan.port);
@@ -255,6 +251,7 @@ impl Stack {
 
 /// What a service is told. Everything that we rely on is said, whatever our own environment says.
 fn environment(options: &Options, url: &str, kafka: &KafkaSettings) -> Vec<(&'static str, Option<OsString>)> {
+    let commands = broker::command_partitions(kafka.is_embedded());
     let mut all: Vec<(&'static str, Option<OsString>)> = vec![
         ("DATABASE_URL", Some(url.into())),
         ("KAFKA_BOOTSTRAP_SERVERS", Some(kafka.bootstrap_servers.clone().into())),
@@ -262,7 +259,7 @@ fn environment(options: &Options, url: &str, kafka: &KafkaSettings) -> Vec<(&'st
         ("HTTP_ADDR", Some(options.http.to_string().into())),
         ("ADVERTISE_URL", None),
         ("SHARDS", Some(SHARDS.to_string().into())),
-        ("COMMAND_PARTITIONS", Some(COMMAND_PARTITIONS.to_string().into())),
+        ("COMMAND_PARTITIONS", Some(commands.to_string().into())),
         ("TOPIC_PARTITIONS", Some(TOPIC_PARTITIONS.to_string().into())),
         ("DEFINITIONS_DIR", options.definitions.clone().map(OsString::from)),
         ("SCHEMAS_DIR", options.schemas.clone().map(OsString::from)),

@@ -24,13 +24,23 @@ async fn another_number_of_partitions_is_named() {
 }
 
 #[tokio::test]
-async fn on_the_embedded_broker_a_missing_topic_is_named_and_not_made() {
+async fn on_the_embedded_broker_a_missing_topic_of_other_partitions_is_named_and_not_made() {
     let cluster = Cluster::embedded(1);
     for _ in 0..2 {
         let missing = [TopicSpec::new("missing", 3, 1)];
         let error = ensure(&cluster.settings, &missing).await.unwrap_err();
         assert!(matches!(&error, TopicError::Missing { topic } if &**topic == "missing"), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn on_the_embedded_broker_a_topic_of_four_partitions_can_be_made() {
+    let cluster = Cluster::embedded(1);
+    let (four, five) = (TopicSpec::new("later", 4, 1), TopicSpec::new("later", 5, 1));
+    ensure(&cluster.settings, std::slice::from_ref(&four)).await.unwrap();
+    ensure(&cluster.settings, &[four]).await.unwrap();
+    let error = ensure(&cluster.settings, &[five]).await.unwrap_err();
+    assert_eq!(error.to_string(), "topic later has 4 partitions, expected 5");
 }
 
 #[tokio::test]

@@ -32,11 +32,7 @@ pub(crate) struct App {
 impl App {
     /// A definition, also one that another process has published since this one started.
     pub(crate) async fn definition(&self, id: &DefinitionRef) -> Result<Option<Arc<Definition>>, Problem> {
-        if let Some(known) = self.api.definitions.get(&id.name, id.version) {
-            return Ok(Some(known));
-        }
-        let source = self.api.reads.definition_source(id).await?;
-        Ok(source.and_then(|source| Definition::parse(&source).ok()).map(Arc::new))
+        Ok(self.api.registrar.find(id).await?.map(|entry| entry.definition))
     }
 
     /// A saga, as the engine gave it, as it is sent.

@@ -1,4 +1,4 @@
-//! Request bodies: JSON of a bounded size that arrives in a bounded time.
+//! Request bodies: of a bounded size, arrived in a bounded time, and most of them JSON.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -33,19 +33,33 @@ pub(crate) struct Body {
 pub(crate) fn json_object(
     limits: &HttpLimits,
 ) -> impl Filter<Extract = (Body,), Error = Rejection> + Clone + use<> {
+    bytes(limits, media_type).and_then(|_headers, bytes| async move { parse(bytes).map_err(reject::custom) })
+}
+
+/// Reads headers and body where `accept` takes the media type, or rejects with a [`Problem`].
+pub(crate) fn bytes(
+    limits: &HttpLimits,
+    accept: fn(&HeaderMap) -> Result<(), Problem>,
+) -> impl Filter<Extract = (HeaderMap, Bytes), Error = Rejection> + Clone + use<> {
     let (limit_bytes, limit_time) = (limits.body_bytes, limits.body_read);
-    warp::header::headers_cloned().and(warp::body::stream()).and_then(move |headers, body| async move {
-        read(&headers, body, limit_bytes, limit_time).await.map_err(reject::custom)
-    })
+    warp::header::headers_cloned()
+        .and(warp::body::stream())
+        .and_then(move |headers: HeaderMap, body| async move {
+            let accepted = accept(&headers).and_then(|()| plain(&headers));
+            let read = read(&headers, accepted, body, limit_bytes, limit_time).await;
+            read.map(|bytes| (headers, bytes)).map_err(reject::custom)
+        })
+        .untuple_one()
 }
 
 async fn read(
     headers: &HeaderMap,
+    accepted: Result<(), Problem>,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + 'static,
     limit_bytes: usize,
     limit_time: Duration,
-) -> Result<Body, Problem> {
-    let refused = media_type(headers).and_then(|()| announced_length(headers, limit_bytes));
+) -> Result<Bytes, Problem> {
+    let refused = accepted.and_then(|()| announced_length(headers, limit_bytes));
     if let Err(problem) = refused {
         drain(body);
         return Err(problem);
@@ -66,7 +80,7 @@ async fn read(
             Ok(Some(Err(error))) => {
                 return Err(Problem::new(Kind::Malformed, format!("the body broke off: {error}")).close());
             }
-            Ok(None) => return parse(bytes.freeze()),
+            Ok(None) => return Ok(bytes.freeze()),
             Err(_) => {
                 let text = format!("the body did not arrive within {} s", limit_time.as_secs_f64());
                 return Err(Problem::new(Kind::RequestTimeout, text).close());
@@ -83,15 +97,23 @@ fn parse(bytes: Bytes) -> Result<Body, Problem> {
     }
 }
 
-fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
+/// The media type without its parameters, in small letters; empty if there is none.
+pub(crate) fn essence(headers: &HeaderMap) -> String {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = kind.split(';').next().unwrap_or("").trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        let found =
-            if kind.is_empty() { "none".to_owned() } else { format!("`{}`", strict_json::shown(kind)) };
-        let text = format!("the content type must be application/json; found {found}");
-        return Err(Problem::new(Kind::MediaType, text));
+    kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    if essence(headers) == "application/json" {
+        return Ok(());
     }
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let found = if kind.is_empty() { "none".to_owned() } else { format!("`{}`", strict_json::shown(kind)) };
+    let text = format!("the content type must be application/json; found {found}");
+    Err(Problem::new(Kind::MediaType, text))
+}
+
+fn plain(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get(header::CONTENT_ENCODING) {
         Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(Problem::new(
             Kind::MediaType,

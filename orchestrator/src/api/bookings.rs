@@ -67,8 +67,8 @@ pub(crate) async fn start_booking(app: Arc<App>, asked: Asked, body: Body) -> An
         return Err(Problem::new(Kind::Unavailable, "no definition of the name `booking` is loaded")
             .retry_after(std::time::Duration::from_secs(30)));
     };
-    let input = with_defaults(&app.api.catalog, &definition, input);
-    let wrong = input_errors(&app.api.catalog, &definition, &input, "");
+    let input = with_defaults(&app.api.definitions.catalog(), &definition, input);
+    let wrong = input_errors(&app.api.definitions.catalog(), &definition, &input, "");
     if !wrong.is_empty() {
         return Err(Problem::validation(wrong));
     }

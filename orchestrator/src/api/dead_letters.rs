@@ -272,7 +272,7 @@ pub(crate) async fn list_letters(app: Arc<App>, asked: Asked) -> Answer {
 pub(crate) async fn get_letter(app: Arc<App>, asked: Asked) -> Answer {
     asked.no_query()?;
     let row = find(&app, &asked).await?;
-    Ok(json(StatusCode::OK, &LetterView::of(row, &app.api.catalog)))
+    Ok(json(StatusCode::OK, &LetterView::of(row, &app.api.definitions.catalog())))
 }
 
 async fn find(app: &App, asked: &Asked) -> Result<Model, Problem> {
@@ -318,7 +318,7 @@ pub(crate) async fn redrive_letter(app: Arc<App>, asked: Asked, body: Body) -> A
         None => LetterVerb::Redrive { value: None, input: None },
         Some(value) => {
             forced_allowed(&app, &value, "value")?;
-            let encoded = edited(&app.api.catalog, &letter, &value)?;
+            let encoded = edited(&app.api.definitions.catalog(), &letter, &value)?;
             LetterVerb::Redrive { value: Some(encoded), input: Some(value) }
         }
     };
@@ -400,5 +400,5 @@ async fn act(
         }
     }
     let row = find(app, asked).await?;
-    Ok(json(StatusCode::OK, &LetterView::of(row, &app.api.catalog)))
+    Ok(json(StatusCode::OK, &LetterView::of(row, &app.api.definitions.catalog())))
 }

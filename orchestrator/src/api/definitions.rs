@@ -1,16 +1,26 @@
 //! The definitions that sagas can be started by.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
+use messaging::topics::TopicError;
 use saga_defs::definition::Definition;
+use saga_defs::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::app::App;
-use super::document::{NamedProblems, Problems};
+use super::app::{ANONYMOUS, App};
+use super::candidate::place;
+use super::document::{BodyProblems, NamedProblems, Problems};
 use super::mount::Asked;
-use super::problem::{Answer, Kind, Problem, json};
+use super::problem::{Answer, FieldError, Kind, Problem, chain, json};
+use crate::definitions::Entry;
+use crate::registration::examine::Refusal;
+use crate::registration::{Candidate, RegisterError, WrongSchema};
+
+/// What clients are told to wait when the broker is away, or others publish.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// One step of a recipe.
 #[derive(Serialize, ToSchema)]
@@ -55,12 +65,54 @@ pub(crate) struct DefinitionList {
 
 /// A recipe with its text.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = Definition)]
 pub(crate) struct DefinitionView {
     #[serde(flatten)]
     item: DefinitionItem,
     /// The TOML it was published as.
     source: String,
+    /// When it was published.
+    #[schema(format = DateTime)]
+    registered_at: Option<String>,
+    /// What the model check said of all its runs before it was published; `null`: there was none.
+    model_check: Option<ModelCheckView>,
+}
+
+/// What the model check of a definition came to: no run that ends wrong was found.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelCheck)]
+pub(crate) struct ModelCheckView {
+    /// How many different states of saga and world were looked at.
+    states: usize,
+    /// Whether these were all; `false` for a definition that is too large to look at all of them.
+    complete: bool,
+}
+
+impl DefinitionView {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            item: DefinitionItem::of(&entry.definition),
+            source: entry.definition.source.to_string(),
+            registered_at: entry.registered_at.map(|at| Timestamp::from_utc(at).to_string()),
+            model_check: entry
+                .model_check
+                .map(|said| ModelCheckView { states: said.states, complete: said.complete }),
+        }
+    }
+}
+
+/// A definition that brings schemas of its own.
+#[derive(ToSchema)]
+#[schema(as = RegisterDefinition)]
+#[expect(dead_code, reason = "it is read field by field; this is its form for the document")]
+pub(crate) struct RegisterRequest {
+    /// The definition, as TOML.
+    definition: String,
+    /// Avro records, each as an object or as a text, at most 256. One that is known with the same content is left as it
+    /// is, one with other content becomes the next version of its record.
+    #[schema(required = false, value_type = Vec<Object>)]
+    schemas: Vec<serde_json::Value>,
 }
 
 /// Lists the definitions.
@@ -89,7 +141,66 @@ pub(crate) async fn get_definition(app: Arc<App>, asked: Asked) -> Answer {
     let [name, version] = asked.params.as_slice() else { return Err(none()) };
     let version = version.parse().map_err(|_| none())?;
     let id = saga_defs::ids::DefinitionRef { name: name.as_str().into(), version };
-    let found = app.definition(&id).await?.ok_or_else(none)?;
-    let view = DefinitionView { item: DefinitionItem::of(&found), source: found.source.to_string() };
-    Ok(json(StatusCode::OK, &view))
+    let found = app.api.registrar.find(&id).await?.ok_or_else(none)?;
+    Ok(json(StatusCode::OK, &DefinitionView::of(&found)))
+}
+
+/// Publishes a definition, with schemas of its own if it brings any. Publishing the same again changes nothing.
+#[utoipa::path(
+    post, path = "/api/definitions", tag = "Definitions", operation_id = "registerDefinition",
+    request_body(content(
+        (String = "application/toml"),
+        (RegisterRequest = "application/json"),
+    )),
+    responses(
+        (
+            status = 201, body = DefinitionView,
+            description = "It is published. This process starts sagas of it from now on, the others within 2 seconds.",
+            headers(("Location" = String, description = "The definition.")),
+        ),
+        BodyProblems,
+    ),
+)]
+pub(crate) async fn register_definition(app: Arc<App>, asked: Asked, candidate: Candidate) -> Answer {
+    asked.no_query()?;
+    let entry = app.api.registrar.register(&candidate, ANONYMOUS).await.map_err(refused)?;
+    let mut response = json(StatusCode::CREATED, &DefinitionView::of(&entry));
+    let id = &entry.definition.id;
+    if let Ok(place) = HeaderValue::from_str(&format!("/api/definitions/{}/{}", id.name, id.version)) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
+}
+
+fn refused(error: RegisterError) -> Problem {
+    let text = error.to_string();
+    match error {
+        RegisterError::Refused(Refusal { problems, run }) => {
+            let errors = problems.iter().map(|problem| FieldError::of_text("definition", problem)).collect();
+            Problem::fields(Kind::Definition, errors).showing(run)
+        }
+        RegisterError::Schemas(wrong) => {
+            let error = |wrong: &WrongSchema| {
+                let (field, told) = wrong.error.told();
+                let told = if field.is_empty() { told } else { format!("field {field}: {told}") };
+                FieldError::new(place(wrong.position), told)
+            };
+            Problem::fields(Kind::Definition, wrong.iter().map(error).collect())
+        }
+        RegisterError::OtherContent { .. } => Problem::new(Kind::Published, text),
+        RegisterError::Topic(TopicError::Partitions { .. } | TopicError::Missing { .. }) => {
+            Problem::new(Kind::Refused, format!("the commands of a participant cannot be sent: {text}"))
+        }
+        RegisterError::Topic(TopicError::NotCreated { .. }) => {
+            Problem::new(Kind::Refused, format!("{text}; create it, then register the definition again"))
+        }
+        RegisterError::Topic(error) => {
+            let error = chain(&error);
+            tracing::warn!(error, "a definition could not be registered: the broker is away");
+            let text = "the broker cannot be asked for the topics of the participants at the moment";
+            Problem::new(Kind::Unavailable, text).retry_after(RETRY)
+        }
+        RegisterError::Contended => Problem::new(Kind::Busy, text).retry_after(RETRY),
+        RegisterError::Store(error) => error.into(),
+    }
 }

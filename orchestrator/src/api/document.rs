@@ -35,7 +35,7 @@ const NAMED: (&str, &str) = ("404", "There is no such thing.");
 const BODY: [(&str, &str); 4] = [
     ("408", "The body did not arrive in time."),
     ("413", "The body is over 1 MiB."),
-    ("415", "The body is not application/json."),
+    ("415", "The body is of another media type than the route takes."),
     (
         "422",
         "Read, but wrong: `errors` names each field. Or the Idempotency-Key was used for another request.",
@@ -120,7 +120,8 @@ fn schemas() -> ComponentsBuilder {
     );
     add!(dead_letters::DecodedView, dead_letters::RedriveLetterRequest);
     add!(definitions::DefinitionItem, definitions::DefinitionList, definitions::DefinitionView);
-    add!(definitions::DefinitionStep, ops::Health, ops::Check);
+    add!(definitions::DefinitionStep, definitions::ModelCheckView, definitions::RegisterRequest);
+    add!(ops::Health, ops::Check);
     all
 }
 

@@ -108,6 +108,19 @@ impl Fields {
         None
     }
 
+    /// An array of at most `limit` values that need not be there.
+    pub(crate) fn optional_array(&mut self, name: &str, limit: usize) -> Option<Vec<Value>> {
+        let value = self.take(name)?;
+        match value {
+            Value::Array(items) if items.len() <= limit => return Some(items),
+            Value::Array(items) => {
+                self.wrong(name, format!("must have at most {limit} entries; it has {}", items.len()));
+            }
+            other => self.wrong(name, format!("must be an array; found {}", found(&other))),
+        }
+        None
+    }
+
     /// One of a few words that need not be there.
     pub(crate) fn optional_word(&mut self, name: &str, words: &[&str]) -> Option<String> {
         let value = self.take(name)?;

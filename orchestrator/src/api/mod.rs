@@ -6,6 +6,7 @@
 mod app;
 mod body;
 mod bookings;
+mod candidate;
 mod dead_letters;
 mod definitions;
 mod document;
@@ -29,17 +30,16 @@ mod wire;
 
 use std::sync::{Arc, OnceLock};
 
-use schemas::Catalog;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::app::App;
 pub use self::engine::Engine;
 use self::forward::Forwarder;
-pub(crate) use self::problem::chain;
 pub use self::server::HttpLimits;
 use crate::definitions::Definitions;
 use crate::metrics::Metrics;
+use crate::registration::Registrar;
 use crate::store::queries::Reads;
 
 /// What the API is made of.
@@ -48,10 +48,10 @@ pub struct Api {
     pub engine: Arc<dyn Engine>,
     /// The read side, over a pool of its own.
     pub reads: Reads,
-    /// What sagas can be started by.
+    /// What sagas can be started by, and the schemas of its messages.
     pub definitions: Definitions,
-    /// Every message's schema.
-    pub catalog: Arc<Catalog>,
+    /// Publishes more of them.
+    pub registrar: Registrar,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// Whether a client may force the outcome of a payment, for demos and tests.

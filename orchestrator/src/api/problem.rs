@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
+use saga_defs::definition::Problem as DefinitionProblem;
 use saga_defs::ids::SagaId;
 use schemas::FieldProblem;
 use serde::Serialize;
@@ -63,6 +64,8 @@ kinds! {
     MediaType = "media-type", UNSUPPORTED_MEDIA_TYPE, "The media type is not supported";
     Validation = "validation", UNPROCESSABLE_ENTITY, "Read, but wrong";
     KeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The idempotency key was used for another request";
+    Definition = "definition", UNPROCESSABLE_ENTITY, "The definition is refused";
+    Published = "definition-published", UNPROCESSABLE_ENTITY, "This version is published with other content";
     Refused = "refused", UNPROCESSABLE_ENTITY, "The data is refused";
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something is wrong on our side";
     Busy = "busy", SERVICE_UNAVAILABLE, "Too busy";
@@ -80,23 +83,36 @@ pub(crate) struct FieldError {
     pub(crate) field: String,
     /// What was found and what is allowed.
     pub(crate) message: String,
+    /// In a definition's text: the line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) line: Option<usize>,
+    /// In a definition's text: the character in its line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) column: Option<usize>,
 }
 
 impl FieldError {
     pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        Self { field: field.into(), message: message.into(), line: None, column: None }
+    }
+
+    /// A problem of a definition's text: what is wrong, and what to do.
+    pub(crate) fn of_text(field: &str, problem: &DefinitionProblem) -> Self {
+        let help = problem.help.iter().map(|help| format!("; {help}"));
+        let message = std::iter::once(problem.message.clone()).chain(help).collect::<String>();
+        Self { line: Some(problem.line), column: Some(problem.column), ..Self::new(field, message) }
     }
 
     /// A schema's complaint about a field.
     pub(crate) fn plain(problem: &FieldProblem) -> Self {
-        Self { field: problem.field.clone(), message: problem.message.clone() }
+        Self::new(&*problem.field, &*problem.message)
     }
 
     /// A schema's complaint about a field below `prefix`.
     pub(crate) fn below(prefix: &str, problem: &FieldProblem) -> Self {
         let field =
             if problem.field.is_empty() { prefix.to_owned() } else { format!("{prefix}.{}", problem.field) };
-        Self { field, message: problem.message.clone() }
+        Self::new(field, &*problem.message)
     }
 }
 
@@ -121,6 +137,9 @@ pub(crate) struct ProblemView<'a> {
     /// Every wrong field.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    /// For a definition that is refused because a run of it ends wrong: that run, a line for each transition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<&'a str>,
     /// For a verb that is not possible now: the saga's or dead letter's status.
     #[serde(skip_serializing_if = "Option::is_none")]
     current: Option<&'a str>,
@@ -139,6 +158,7 @@ struct Parts {
     detail: Cow<'static, str>,
     saga: Option<SagaId>,
     errors: Vec<FieldError>,
+    run: Option<String>,
     current: Option<String>,
     allowed_in: &'static [&'static str],
     allow: Option<String>,
@@ -153,6 +173,7 @@ impl Problem {
             detail: detail.into(),
             saga: None,
             errors: Vec::new(),
+            run: None,
             current: None,
             allowed_in: &[],
             allow: None,
@@ -173,9 +194,10 @@ impl Problem {
 
     /// Of that kind, because of these fields. What is repeated of them is bounded: a body may have thousands.
     pub(crate) fn fields(kind: Kind, mut errors: Vec<FieldError>) -> Self {
-        let sentence = |error: &FieldError| match error.field.as_str() {
-            "" => error.message.clone(),
-            field => format!("{field}: {}", error.message),
+        let sentence = |error: &FieldError| match (error.field.as_str(), error.line, error.column) {
+            (_, Some(line), Some(column)) => format!("line {line}, column {column}: {}", error.message),
+            ("", ..) => error.message.clone(),
+            (field, ..) => format!("{field}: {}", error.message),
         };
         let mut detail = errors.iter().take(MAX_TOLD).map(sentence).collect::<Vec<_>>().join("; ");
         if errors.len() > MAX_TOLD {
@@ -206,6 +228,12 @@ impl Problem {
     pub(crate) fn in_state(mut self, current: &str, allowed_in: &'static [&'static str]) -> Self {
         self.0.current = Some(current.to_owned());
         self.0.allowed_in = allowed_in;
+        self
+    }
+
+    /// Shows a run that ends wrong.
+    pub(crate) fn showing(mut self, run: Option<String>) -> Self {
+        self.0.run = run;
         self
     }
 
@@ -264,7 +292,8 @@ impl warp::reject::Reject for Problem {}
 
 impl warp::Reply for Problem {
     fn into_response(self) -> Response {
-        let Parts { kind, detail, saga, errors, current, allowed_in, allow, retry_after, close } = *self.0;
+        let Parts { kind, detail, saga, errors, run, current, allowed_in, allow, retry_after, close } =
+            *self.0;
         let status = kind.status();
         let view = ProblemView {
             kind: kind.uri(),
@@ -273,6 +302,7 @@ impl warp::Reply for Problem {
             detail: &detail,
             saga_id: saga.map(|id| id.to_string()),
             errors: &errors,
+            run: run.as_deref(),
             current: current.as_deref(),
             allowed_in,
         };

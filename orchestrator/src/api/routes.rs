@@ -7,6 +7,7 @@ use warp::Filter;
 
 use super::app::App;
 use super::body::json_object;
+use super::candidate::candidate;
 use super::mount::{Routes, asked};
 use super::server::HttpLimits;
 use super::{bookings, dead_letters, definitions, ops, sagas, verbs};
@@ -35,6 +36,9 @@ pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
         .mount::<dead_letters::__path_discard_letter, _>(post().then(dead_letters::discard_letter))
         .mount::<definitions::__path_list_definitions, _>(get().then(definitions::list_definitions))
         .mount::<definitions::__path_get_definition, _>(get().then(definitions::get_definition))
+        .mount::<definitions::__path_register_definition, _>(
+            with(app).and(asked()).and(candidate(limits)).then(definitions::register_definition),
+        )
         .mount::<ops::__path_livez, _>(get().then(ops::livez))
         .mount::<ops::__path_readyz, _>(get().then(ops::readyz))
         .mount::<ops::__path_metrics, _>(get().then(ops::metrics))

@@ -118,7 +118,7 @@ pub(crate) async fn start_saga(app: Arc<App>, asked: Asked, body: Body) -> Answe
     }
     if let (Some(definition), Some(input)) = (&definition, &input) {
         forced_allowed(&app, input, "input")?;
-        fields.complain(input_errors(&app.api.catalog, definition, input, "input"));
+        fields.complain(input_errors(&app.api.definitions.catalog(), definition, input, "input"));
     }
     fields.done()?;
     let (Some(definition), Some(input)) = (definition, input) else {
@@ -126,7 +126,7 @@ pub(crate) async fn start_saga(app: Arc<App>, asked: Asked, body: Body) -> Answe
     };
     let request = Start {
         face: Face::Saga,
-        input: with_defaults(&app.api.catalog, &definition, input),
+        input: with_defaults(&app.api.definitions.catalog(), &definition, input),
         definition,
         business_key: business_key.map(Into::into),
         traceparent: traceparent(&asked),

@@ -154,7 +154,8 @@ async fn check_input(app: &App, asked: &Asked, input: &Data) -> Result<(), Probl
     };
     let wrong: Vec<FieldError> = app
         .api
-        .catalog
+        .definitions
+        .catalog()
         .validate(&message, input)
         .iter()
         // What is absent comes from the saga's data.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{CheckedFile, Outcome};
+use super::{Checked, Outcome};
 
 #[derive(Serialize)]
 struct FileView<'a> {
@@ -34,19 +34,19 @@ struct ProblemView<'a> {
 ///
 /// # Errors
 /// None that is known: there are only texts and numbers.
-pub(super) fn print(files: &[CheckedFile]) -> serde_json::Result<String> {
+pub(super) fn print(files: &[Checked]) -> serde_json::Result<String> {
     let views: Vec<FileView> = files.iter().map(view).collect();
     Ok(serde_json::to_string_pretty(&views)? + "\n")
 }
 
-fn view(file: &CheckedFile) -> FileView<'_> {
+fn view(file: &Checked) -> FileView<'_> {
     let (definition, problems) = match &file.outcome {
-        Outcome::Right(definition) => {
+        Outcome::Right { definition, .. } => {
             let id = &definition.id;
             (Some(DefinitionView { name: &id.name, version: id.version }), Vec::new())
         }
-        Outcome::Wrong { problems, .. } => {
-            let all = problems.iter().map(|problem| ProblemView {
+        Outcome::Wrong(refusal) => {
+            let all = refusal.problems.iter().map(|problem| ProblemView {
                 line: Some(problem.line),
                 column: Some(problem.column),
                 message: &problem.message,

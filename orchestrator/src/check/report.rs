@@ -3,21 +3,37 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use saga_defs::definition::Problem;
 
-use super::{CheckedFile, Outcome};
+use super::{Checked, Outcome};
 
 /// Every file, then the sum.
-pub(super) fn print(files: &[CheckedFile]) -> String {
+pub(super) fn print(files: &[Checked]) -> String {
     let mut text = String::new();
     for file in files {
         match &file.outcome {
-            Outcome::Right(definition) => {
+            Outcome::Right { definition, .. } => {
                 let id = &definition.id;
                 text.push_str(&format!("{}: {} version {} is right\n", file.name, id.name, id.version));
             }
-            Outcome::Wrong { source, problems } => {
-                for problem in problems {
-                    text.push_str(&shown(&file.name, source, problem));
+            Outcome::Wrong(_) | Outcome::Unusable(_) => text.push_str(&problems([file])),
+        }
+    }
+    text.push_str(&sum(files));
+    text
+}
+
+/// What is wrong with these files.
+pub(super) fn problems<'a>(files: impl IntoIterator<Item = &'a Checked>) -> String {
+    let mut text = String::new();
+    for file in files {
+        match &file.outcome {
+            Outcome::Right { .. } => {}
+            Outcome::Wrong(refusal) => {
+                for problem in &refusal.problems {
+                    text.push_str(&shown(&file.name, &file.source, problem));
                     text.push_str("\n\n");
+                }
+                if let Some(run) = &refusal.run {
+                    text.push_str(&format!("A run that ends wrong:\n{run}\n\n"));
                 }
             }
             Outcome::Unusable(why) => {
@@ -27,7 +43,6 @@ pub(super) fn print(files: &[CheckedFile]) -> String {
             }
         }
     }
-    text.push_str(&sum(files));
     text
 }
 
@@ -41,7 +56,7 @@ fn shown(name: &str, source: &str, problem: &Problem) -> String {
     Renderer::styled().render(&[group])
 }
 
-fn sum(files: &[CheckedFile]) -> String {
+fn sum(files: &[Checked]) -> String {
     let wrong = files.iter().filter(|file| !file.is_right()).count();
     match (wrong, files.len()) {
         (0, 1) => "1 file is right\n".to_owned(),

@@ -109,7 +109,7 @@ enum Outcome {
 impl Lane {
     pub(super) fn new(parts: EngineParts, sources: Sources, publisher: Publisher, shown: Arc<Shown>) -> Self {
         Self {
-            maker: RecordMaker::new(parts.catalog, &parts.settings),
+            maker: RecordMaker::new(parts.definitions.catalog(), &parts.settings),
             store: parts.store,
             definitions: parts.definitions,
             metrics: parts.metrics,
@@ -190,6 +190,7 @@ impl Lane {
     }
 
     async fn attempt(&mut self, group: &mut [Arrived]) -> Outcome {
+        self.maker.use_catalog(self.definitions.catalog());
         let letters = match self.letters(group).await {
             Ok(letters) => letters,
             Err(error) => return self.pause(&error).await,

@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use messaging::{Consumer, ConsumerLimits, KafkaError, KafkaSettings};
 use saga_defs::ids::ShardCount;
-use schemas::Catalog;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -83,10 +82,8 @@ pub struct EngineSettings {
 pub struct EngineParts {
     /// The database.
     pub store: Store,
-    /// The recipes.
+    /// The recipes and the schemas of their messages.
     pub definitions: Definitions,
-    /// The schemas.
-    pub catalog: Arc<Catalog>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The broker.

@@ -45,6 +45,11 @@ impl RecordMaker {
         }
     }
 
+    /// From now on with these schemas: more may have been published.
+    pub fn use_catalog(&mut self, catalog: Arc<Catalog>) {
+        self.catalog = catalog;
+    }
+
     /// The schemas.
     pub const fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog

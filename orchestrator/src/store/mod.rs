@@ -1,9 +1,10 @@
-//! Postgres: the place that speaks SQL (published definitions apart, see [`crate::definitions`]). The engine writes through [`Store`]; the API reads through
+//! Postgres: the only place that speaks SQL. The engine writes through [`Store`]; the API reads through
 //! [`queries::Reads`], over a pool of its own.
 
 pub mod body;
 pub mod commit;
 pub mod copy;
+pub mod definitions;
 pub mod entities;
 pub mod letters;
 pub mod load;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use saga_defs::ids::{DeadLetterId, DefinitionRef, SagaId};
+use saga_defs::ids::{DeadLetterId, SagaId};
 use saga_defs::saga::{Event, Saga, Status};
 use saga_defs::time::Timestamp;
 use sea_orm::sea_query::Expr;
@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::body::{SagaRow, saga_from_row};
-use super::entities::{dead_letter, definition, journal, request_key, saga};
+use super::entities::{dead_letter, journal, request_key, saga};
 use super::{ACQUIRE_TIMEOUT, StoreError};
 
 /// Connections of the reading pool.
@@ -195,16 +195,6 @@ impl Reads {
             let event = serde_json::from_value(row.event).ok()?;
             Some((Timestamp::from_utc(row.at), event))
         }))
-    }
-
-    /// The text of a published definition.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn definition_source(&self, id: &DefinitionRef) -> Result<Option<String>, StoreError> {
-        let Ok(version) = i32::try_from(id.version) else { return Ok(None) };
-        let row = definition::Entity::find_by_id((id.name.to_string(), version)).one(&self.db).await?;
-        Ok(row.map(|row| row.source))
     }
 
     /// At most `limit` dead letters, newest first, from below `before`, without their records' bytes.

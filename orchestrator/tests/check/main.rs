@@ -150,61 +150,63 @@ fn programs_get_json() {
 #[test]
 fn help_speaks_of_the_orchestrator_and_not_of_workers() {
     insta::assert_snapshot!(run(&[], &["--help"]), @"
-        Runs sagas: HTTP in, Postgres, Kafka out
+    Runs sagas: HTTP in, Postgres, Kafka out
 
-        Usage: orchestrator [OPTIONS] <COMMAND>
+    Usage: orchestrator [OPTIONS] <COMMAND>
 
-        Commands:
-          serve    Runs sagas until SIGTERM or Ctrl-C
-          migrate  Brings the database up to date, then ends
-          check    Checks definitions; the exit code is 1 if any is wrong
-          help     Print this message or the help of the given subcommand(s)
+    Commands:
+      serve    Runs sagas until SIGTERM or Ctrl-C
+      migrate  Brings the database up to date, then ends
+      check    Checks definitions; the exit code is 1 if any is wrong
+      verify   Replays the journal, compares it with every other table and names each difference; exit 1
+               if there is one
+      help     Print this message or the help of the given subcommand(s)
 
-        Options:
-              --config <FILE>
-                  A TOML file of settings; the environment and flags come before it
-              --database-url <VALUE>
-                  The orchestrator's own Postgres database, postgres://USER:PASSWORD@HOST/DATABASE [env:
-                  DATABASE_URL]
-              --kafka-bootstrap-servers <VALUE>
-                  Kafka, HOST:PORT, several with commas [default: 127.0.0.1:9092] [env:
-                  KAFKA_BOOTSTRAP_SERVERS]
-              --kafka-properties <VALUE>
-                  A file of librdkafka properties, for TLS and SASL [env: KAFKA_PROPERTIES]
-              --broker-incarnation <VALUE>
-                  Set by the local stack: Kafka is its embedded broker, and this its start [env:
-                  BROKER_INCARNATION]
-              --schemas-dir <VALUE>
-                  A folder of further Avro schemas (*.avsc) [env: SCHEMAS_DIR]
-              --log-format <VALUE>
-                  auto (text on a terminal, else json), text or json [default: auto] [env: LOG_FORMAT]
-              --topic-partitions <VALUE>
-                  The partitions of saga.events and saga.dead-letters where they are created [default: 8]
-                  [env: TOPIC_PARTITIONS]
-              --topic-replication <VALUE>
-                  The copies of every topic that is created; -1 is the broker's default [default: -1] [env:
-                  TOPIC_REPLICATION]
-              --http-addr <VALUE>
-                  Where the API listens, ADDRESS:PORT; port 0 is any free one [default: 127.0.0.1:8080]
-                  [env: HTTP_ADDR]
-              --advertise-url <VALUE>
-                  The base URL under which other orchestrators reach this one [default: http:// and the
-                  address it listens on] [env: ADVERTISE_URL]
-              --shards <VALUE>
-                  The partitions of saga.inbox; never changes once there is a database [default: 8] [env:
-                  SHARDS]
-              --command-partitions <VALUE>
-                  The partitions of each command topic [default: 8] [env: COMMAND_PARTITIONS]
-              --definitions-dir <VALUE>
-                  A folder of further definitions (*.toml) [env: DEFINITIONS_DIR]
-              --allow-forced-outcomes <VALUE>
-                  true: bookings may force their payment's outcome, for demos and tests [default: false]
-                  [env: ALLOW_FORCED_OUTCOMES]
-          -h, --help
-                  Print help
-          -V, --version
-                  Print version
-        exit code 0
+    Options:
+          --config <FILE>
+              A TOML file of settings; the environment and flags come before it
+          --database-url <VALUE>
+              The orchestrator's own Postgres database, postgres://USER:PASSWORD@HOST/DATABASE [env:
+              DATABASE_URL]
+          --kafka-bootstrap-servers <VALUE>
+              Kafka, HOST:PORT, several with commas [default: 127.0.0.1:9092] [env:
+              KAFKA_BOOTSTRAP_SERVERS]
+          --kafka-properties <VALUE>
+              A file of librdkafka properties, for TLS and SASL [env: KAFKA_PROPERTIES]
+          --broker-incarnation <VALUE>
+              Set by the local stack: Kafka is its embedded broker, and this its start [env:
+              BROKER_INCARNATION]
+          --schemas-dir <VALUE>
+              A folder of further Avro schemas (*.avsc) [env: SCHEMAS_DIR]
+          --log-format <VALUE>
+              auto (text on a terminal, else json), text or json [default: auto] [env: LOG_FORMAT]
+          --topic-partitions <VALUE>
+              The partitions of saga.events and saga.dead-letters where they are created [default: 8]
+              [env: TOPIC_PARTITIONS]
+          --topic-replication <VALUE>
+              The copies of every topic that is created; -1 is the broker's default [default: -1] [env:
+              TOPIC_REPLICATION]
+          --http-addr <VALUE>
+              Where the API listens, ADDRESS:PORT; port 0 is any free one [default: 127.0.0.1:8080]
+              [env: HTTP_ADDR]
+          --advertise-url <VALUE>
+              The base URL under which other orchestrators reach this one [default: http:// and the
+              address it listens on] [env: ADVERTISE_URL]
+          --shards <VALUE>
+              The partitions of saga.inbox; never changes once there is a database [default: 8] [env:
+              SHARDS]
+          --command-partitions <VALUE>
+              The partitions of each command topic [default: 8] [env: COMMAND_PARTITIONS]
+          --definitions-dir <VALUE>
+              A folder of further definitions (*.toml) [env: DEFINITIONS_DIR]
+          --allow-forced-outcomes <VALUE>
+              true: bookings may force their payment's outcome, for demos and tests [default: false]
+              [env: ALLOW_FORCED_OUTCOMES]
+      -h, --help
+              Print help
+      -V, --version
+              Print version
+    exit code 0
     ");
     insta::assert_snapshot!(run(&[], &["check", "--help"]), @"
         Checks definitions; the exit code is 1 if any is wrong

@@ -273,7 +273,7 @@ async fn what_is_not_there_or_not_possible_is_said_so() {
         case("POST", format!("/api/dead-letters/{NOBODY}/discard"), r#"{"reason":"x"}"#),
         case("DELETE", format!("/api/sagas/{NOBODY}"), ""),
         case("PUT", "/api/sagas", "{}"),
-        case("POST", "/api/definitions", "{}"),
+        case("PUT", "/api/definitions", "{}"),
         case("OPTIONS", "/api/bookings", ""),
         case("GET", "/api/bookings", ""),
         case("GET", format!("/api/sagas/{NOBODY}/cancel"), ""),
@@ -319,8 +319,8 @@ async fn what_is_not_there_or_not_possible_is_said_so() {
       -> 405 method-not-allowed: DELETE is not possible here, only GET, HEAD (allow: GET, HEAD)
     PUT /api/sagas {}
       -> 405 method-not-allowed: PUT is not possible here, only GET, HEAD, POST (allow: GET, HEAD, POST)
-    POST /api/definitions {}
-      -> 405 method-not-allowed: POST is not possible here, only GET, HEAD (allow: GET, HEAD)
+    PUT /api/definitions {}
+      -> 405 method-not-allowed: PUT is not possible here, only GET, HEAD, POST (allow: GET, HEAD, POST)
     OPTIONS /api/bookings
       -> 405 method-not-allowed: OPTIONS is not possible here, only POST (allow: POST)
     GET /api/bookings

@@ -86,6 +86,7 @@ async fn every_route_is_in_the_document_and_answers() {
     POST /api/dead-letters/{id}/discard discardDeadLetter
     POST /api/dead-letters/{id}/redrive redriveDeadLetter
     GET /api/definitions listDefinitions
+    POST /api/definitions registerDefinition
     GET /api/definitions/{name}/{version} getDefinition
     GET /api/sagas listSagas
     POST /api/sagas startSaga

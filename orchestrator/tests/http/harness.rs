@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use local_postgres::TestServer;
+use messaging::embedded::Broker;
+use messaging::topics::EMBEDDED_PARTITIONS;
 use migrations::apply;
 use migrations::orchestrator::Migrator;
 use orchestrator::api::{Api, HttpLimits, serve};
 use orchestrator::definitions::Definitions;
 use orchestrator::metrics::Metrics;
+use orchestrator::registration::Registrar;
+use orchestrator::store::Store;
 use orchestrator::store::queries::Reads;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use saga_defs::Shipped;
 use saga_defs::definition::Definition;
-use schemas::Catalog;
-use sea_orm::Database;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -57,6 +60,8 @@ pub(crate) struct Service {
     pub(crate) engine: Arc<FakeEngine>,
     pub(crate) stop: CancellationToken,
     pub(crate) served: JoinHandle<std::io::Result<()>>,
+    pub(crate) broker: Broker,
+    db: DatabaseConnection,
     client: reqwest::Client,
 }
 
@@ -125,12 +130,15 @@ impl Service {
             Shipped::named("booking").unwrap().definition(),
             Definition::parse(DELIVERY).unwrap(),
         ]);
-        let engine = Arc::new(FakeEngine::new(db, definitions.clone()));
+        let engine = Arc::new(FakeEngine::new(db.clone(), definitions.clone()));
+        let broker = Broker::start(&[]).unwrap();
+        let store = Store::connect(&url.to_owned().into()).await.unwrap();
+        let registrar = Registrar::new(store, definitions.clone(), broker.settings(), EMBEDDED_PARTITIONS, 1);
         let api = Api {
             engine: engine.clone(),
             reads: Reads::connect(&url.to_owned().into()).await.unwrap(),
             definitions,
-            catalog: Catalog::shipped(),
+            registrar,
             metrics: Metrics::new().unwrap(),
             allow_forced_outcomes: options.allow_forced_outcomes,
         };
@@ -141,7 +149,7 @@ impl Service {
         // Every client needs one, and only the first installation in a process succeeds.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
-        Self { address, engine, stop, served, client }
+        Self { address, engine, stop, served, broker, db, client }
     }
 
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
@@ -153,6 +161,13 @@ impl Service {
         let answer = request.send().await.unwrap();
         let (status, headers) = (answer.status(), answer.headers().clone());
         Answered { status, headers, text: answer.text().await.unwrap() }
+    }
+
+    /// The column `text` of a query.
+    pub(crate) async fn texts(&self, query: &str) -> Vec<String> {
+        let statement = Statement::from_string(DbBackend::Postgres, query);
+        let rows = self.db.query_all_raw(statement).await.unwrap();
+        rows.iter().map(|row| row.try_get("", "text").unwrap()).collect()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answered {

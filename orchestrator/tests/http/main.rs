@@ -8,6 +8,7 @@ mod bad_input;
 mod bookings;
 mod connections;
 mod dead_letters;
+mod definitions;
 mod document;
 mod fake_engine;
 mod harness;

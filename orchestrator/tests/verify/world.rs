@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use local_postgres::TestServer;
 use messaging::headers::{OutcomeKind, ReplyHeaders};
-use messaging::{Headers, Received};
+use messaging::{Headers, KafkaSettings, Received};
 use migrations::apply;
 use migrations::orchestrator::Migrator;
 use orchestrator::definitions::Definitions;
@@ -15,13 +15,14 @@ use orchestrator::engine::handle::{Act, ActOnLetter, LetterVerb, RequestKey, Sta
 use orchestrator::engine::records::RecordMaker;
 use orchestrator::engine::shards::{Owned, Shards};
 use orchestrator::engine::{EngineSettings, INBOX};
+use orchestrator::registration::Registrar;
+use orchestrator::registration::folders::Folders;
 use orchestrator::store::Store;
 use orchestrator::store::commit::Committed;
 use orchestrator::verify::report::Report;
 use saga_defs::ids::{CommandId, DeadLetterId, Direction, SagaId, Shard, ShardCount};
 use saga_defs::saga::{Echo, Refusal};
 use saga_defs::time::Timestamp;
-use schemas::Catalog;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use secrecy::SecretString;
 use serde_json::json;
@@ -64,8 +65,11 @@ impl World {
         for claimed in store.claim(&all, "here", "broker").await.unwrap() {
             shards.insert(claimed.shard, Owned::new(&claimed, 1));
         }
-        let catalog = Catalog::shipped();
-        let definitions = Definitions::publish(&store, &catalog, None).await.unwrap();
+        let definitions = Definitions::open(&store).await.unwrap();
+        // What ships is published without asking the broker for anything.
+        let kafka = KafkaSettings::plain("127.0.0.1:9");
+        let registrar = Registrar::new(store.clone(), definitions.clone(), kafka, 1, 1);
+        registrar.publish_folders(&Folders::default()).await.unwrap();
         let settings = EngineSettings {
             advertise_url: "http://here".into(),
             incarnation: "broker".into(),
@@ -73,7 +77,7 @@ impl World {
             event_partitions: 1,
             answer_limit: Duration::from_secs(1),
         };
-        let maker = RecordMaker::new(catalog, &settings);
+        let maker = RecordMaker::new(definitions.catalog(), &settings);
         let (sagas, offsets) = (HashMap::new(), HashMap::new());
         Self { store, url, shards, sagas, definitions, maker, count, now: START, offsets }
     }

@@ -240,6 +240,7 @@ impl Lane {
 
     /// Loads the sagas that the inputs name and that are not in memory.
     pub(super) async fn load(&mut self, group: &[Arrived]) {
+        self.learn(group).await;
         let mut wanted = HashSet::new();
         for arrived in group {
             let Some(id) = self.saga_of(&arrived.input) else { continue };
@@ -250,6 +251,23 @@ impl Lane {
         }
         let wanted: Vec<SagaId> = wanted.into_iter().collect();
         self.load_sagas(&wanted).await;
+    }
+
+    /// A reply may be written with a schema that another process published a moment ago: one look before it becomes a
+    /// dead letter.
+    async fn learn(&self, group: &[Arrived]) {
+        let catalog = self.definitions.catalog();
+        let unknown = |arrived: &Arrived| match &arrived.input {
+            Input::Record(_, record) => {
+                !record.value.as_deref().is_none_or(|value| catalog.knows_writer(value))
+            }
+            _ => false,
+        };
+        if group.iter().any(unknown)
+            && let Err(error) = self.definitions.refresh(&self.store).await
+        {
+            self.database_trouble(&error);
+        }
     }
 
     /// Loads sagas; asks until the database answers.

@@ -1,0 +1,69 @@
+//! Whether a definition may be published: its text, its messages, its participants.
+
+use saga_defs::check::{self, Participants};
+use saga_defs::definition::{Definition, DefinitionError, Problem};
+use saga_defs::ids::DefinitionRef;
+use schemas::Catalog;
+use serde::{Deserialize, Serialize};
+
+/// What the model check of an accepted definition came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ModelCheck {
+    /// Different worlds that were looked at.
+    pub states: usize,
+    /// Whether these were all. If not, nothing wrong was found as far as the bounds let it look.
+    pub complete: bool,
+}
+
+/// Why a definition may not be published.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Everything that is wrong, in order of place; never empty.
+    pub problems: Vec<Problem>,
+    /// A run that ends wrong, if that is what is wrong with it.
+    pub run: Option<String>,
+}
+
+/// Reads a definition and holds it against schemas and participants.
+///
+/// # Errors
+/// Every problem.
+pub fn read(
+    source: &str,
+    catalog: &Catalog,
+    participants: &Participants,
+) -> Result<Definition, DefinitionError> {
+    check::check(source, catalog, participants)
+}
+
+/// The problems.
+pub fn refusal(error: DefinitionError) -> Refusal {
+    Refusal { problems: error.problems, run: None }
+}
+
+/// Its version is published with other content.
+pub fn other_content(source: &str, id: &DefinitionRef, next: u32) -> Refusal {
+    let message = format!("{id} is published with other content, and a published version never changes");
+    at_version(source, message, format!("give it version {next}"))
+}
+
+/// Another text beside it has the same version and other content.
+pub fn there_twice(source: &str, id: &DefinitionRef) -> Refusal {
+    let message = format!("another file has {id} with other content");
+    at_version(source, message, "give one of them another version".to_owned())
+}
+
+/// A problem of the line that gives the version, in a text that was read.
+fn at_version(source: &str, message: String, help: String) -> Refusal {
+    let mut begin = 0;
+    for (number, line) in source.split_inclusive('\n').enumerate() {
+        if line.starts_with("version") {
+            let span = begin..begin + line.trim_end().len();
+            let problem = Problem { line: number + 1, column: 1, span, message, help: Some(help) };
+            return Refusal { problems: vec![problem], run: None };
+        }
+        begin += line.len();
+    }
+    let problem = Problem { line: 1, column: 1, span: 0..0, message, help: Some(help) };
+    Refusal { problems: vec![problem], run: None }
+}

@@ -1,0 +1,162 @@
+//! Definitions and schemas from folders, published at the start of a process.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use saga_defs::{Shipped, shipped};
+use schemas::{Catalog, SchemaError};
+
+use super::{Brought, PUBLISH_TRIES, Registrar, WrongSchema, audit, bring, is_new, json};
+use crate::check::{self, Checked, Outcome};
+use crate::definitions::Definitions;
+use crate::store::StoreError;
+use crate::store::definitions::{Counts, Publication};
+
+/// Who publishes what stands in the folders, in the audit.
+const ACTOR: &str = "start";
+
+/// Where further definitions and schemas are.
+#[derive(Clone, Debug, Default)]
+pub struct Folders {
+    /// Definitions (`*.toml`).
+    pub definitions: Option<PathBuf>,
+    /// Schemas (`*.avsc`).
+    pub schemas: Option<PathBuf>,
+}
+
+/// What stands in the folders was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldersError {
+    /// A folder or file cannot be read.
+    #[error("{path}: cannot be read")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Schemas may not be used.
+    #[error("the schemas are refused: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Schemas(Vec<SchemaError>),
+    /// Definitions may not be published; each with its problems, the right ones too.
+    #[error("{} of the definitions are refused", .0.iter().filter(|checked| !checked.is_right()).count())]
+    Definitions(Vec<Checked>),
+    /// Others published all the time.
+    #[error("others publish at the same time; try again")]
+    Contended,
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The texts of the shipped definitions, then of a folder's `*.toml` files in order of name, each with its origin.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn sources(folder: Option<&Path>) -> Result<Vec<(String, String)>, FoldersError> {
+    let ships = shipped().iter().map(|one| (format!("shipped {}", one.file), one.text.to_owned()));
+    let mut sources: Vec<(String, String)> = ships.collect();
+    let Some(folder) = folder else { return Ok(sources) };
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| FoldersError::Unreadable { path, source }
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
+        let path = entry.map_err(unreadable(folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    for path in files {
+        let text = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
+        sources.push((path.display().to_string(), text));
+    }
+    Ok(sources)
+}
+
+/// The shipped schemas and those of a folder.
+fn schemas(folder: Option<&Path>) -> Result<Vec<Brought>, FoldersError> {
+    let ships = Catalog::shipped_sources().iter();
+    let mut all: Vec<Brought> =
+        ships.map(|(file, text)| Brought { origin: (*file).to_owned(), text: (*text).to_owned() }).collect();
+    if let Some(folder) = folder {
+        let files = Catalog::read_dir(folder).map_err(|error| FoldersError::Schemas(vec![error]))?;
+        all.extend(files.into_iter().map(|(origin, text)| Brought { origin, text }));
+    }
+    Ok(all)
+}
+
+/// Checks what ships and what stands in the folders, as far as that can be told without a database.
+///
+/// # Errors
+/// Something cannot be read, or a schema is wrong. Definitions that are wrong are none.
+pub fn check(definitions: Option<&Path>, schemas_dir: Option<&Path>) -> Result<Vec<Checked>, FoldersError> {
+    let published = Definitions::of(shipped().iter().map(Shipped::definition)).now();
+    let (catalog, _) = bring(&published, &schemas(schemas_dir)?).map_err(wrong_schemas)?;
+    let texts = sources(definitions)?.into_iter().map(|(name, source)| (name, Ok(source)));
+    Ok(check::sources(texts, &catalog, &published))
+}
+
+fn wrong_schemas(wrong: Vec<WrongSchema>) -> FoldersError {
+    FoldersError::Schemas(wrong.into_iter().map(|wrong| wrong.error).collect())
+}
+
+impl Registrar {
+    /// Publishes what ships and what stands in the folders, as far as it is not published yet.
+    ///
+    /// The shipped schemas are published as well: an older release that still runs beside this one can then go on with
+    /// what this one brings.
+    ///
+    /// # Errors
+    /// Something in the folders is wrong; then nothing is published.
+    pub async fn publish_folders(&self, folders: &Folders) -> Result<(), FoldersError> {
+        let brought = schemas(folders.schemas.as_deref())?;
+        let sources: Arc<[(String, String)]> = sources(folders.definitions.as_deref())?.into();
+        for _ in 0..PUBLISH_TRIES {
+            self.definitions.refresh(&self.store).await?;
+            let (publication, checked_against) = self.gather(&brought, sources.clone()).await?;
+            let nothing = publication.definitions.is_empty() && publication.schemas.is_empty();
+            if nothing || self.store.publish(&publication, checked_against).await? {
+                self.definitions.refresh(&self.store).await?;
+                return Ok(());
+            }
+        }
+        Err(FoldersError::Contended)
+    }
+
+    async fn gather(
+        &self,
+        brought: &[Brought],
+        sources: Arc<[(String, String)]>,
+    ) -> Result<(Publication, Counts), FoldersError> {
+        let published = self.definitions.now();
+        let (catalog, schemas) = bring(&published, brought).map_err(wrong_schemas)?;
+        let against = published.clone();
+        let work = move || {
+            let texts = sources.iter().map(|(name, source)| (name.clone(), Ok(source.clone())));
+            check::sources(texts, &catalog, &against)
+        };
+        let checked: Vec<Checked> = self.off_thread(work).await;
+        if checked.iter().any(|checked| !checked.is_right()) {
+            return Err(FoldersError::Definitions(checked));
+        }
+        let mut publication = Publication { schemas, ..Publication::default() };
+        let mut seen = HashSet::new();
+        for Checked { source, outcome, .. } in checked {
+            let Outcome::Right { definition, model_check } = outcome else { continue };
+            if is_new(&published, &definition).unwrap_or(false) && seen.insert(definition.id.clone()) {
+                publication.audit.push(audit(&definition.id, 0, ACTOR));
+                publication.definitions.push((
+                    definition.id.clone(),
+                    source,
+                    model_check.as_ref().and_then(json),
+                ));
+            }
+        }
+        Ok((publication, published.counts()))
+    }
+}

@@ -1,0 +1,262 @@
+//! Registering definitions: what is published, what is answered, and what is refused.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answered, Service};
+use messaging::topics::TopicSpec;
+
+const PARCEL: &str = r#"name = "parcel"
+version = 1
+deadline = "1h"
+input = "parcel.StartParcel"
+
+[[step]]
+name = "collect"
+participant = "courier"
+kind = "compensatable"
+command = "courier.Collect"
+reply = "courier.Collected"
+compensation = "courier.BringBack"
+
+[[step]]
+name = "deliver"
+participant = "courier"
+kind = "retriable"
+command = "courier.Deliver"
+reply = "courier.Delivered"
+"#;
+
+fn record(full_name: &str, fields: &[(&str, &str)]) -> Value {
+    let (namespace, name) = full_name.rsplit_once('.').unwrap();
+    let fields: Vec<Value> =
+        fields.iter().map(|(name, kind)| json!({"name": name, "type": kind, "doc": "A field."})).collect();
+    json!({"type": "record", "namespace": namespace, "name": name, "doc": "A message.", "fields": fields})
+}
+
+fn parcel_schemas() -> Vec<Value> {
+    vec![
+        record("parcel.StartParcel", &[("street", "string")]),
+        record("courier.Collect", &[("sagaId", "string"), ("street", "string")]),
+        record("courier.Collected", &[("courier", "string")]),
+        record("courier.BringBack", &[("sagaId", "string")]),
+        record("courier.Deliver", &[("sagaId", "string"), ("courier", "string")]),
+        record("courier.Delivered", &[]),
+    ]
+}
+
+fn with_schemas(definition: &str) -> Value {
+    json!({"definition": definition, "schemas": parcel_schemas()})
+}
+
+async fn toml(service: &Service, text: impl Into<Vec<u8>>) -> Answered {
+    let request = service.request("POST", "/api/definitions").header("content-type", "application/toml");
+    service.send(request.body(text.into())).await
+}
+
+async fn register(service: &Service, body: &Value) -> Answered {
+    service.post("/api/definitions", body).await
+}
+
+/// Status, place and what was published, without what differs from run to run.
+fn published(answered: &Answered) -> String {
+    let body = answered.json();
+    assert!(body["registeredAt"].as_str().is_some_and(|at| at.starts_with("20")), "{body}");
+    format!(
+        "{} {} {} version {}",
+        answered.status,
+        answered.header("location"),
+        body["name"],
+        body["version"]
+    )
+}
+
+/// A refusal with each of its errors.
+fn refused(answered: &Answered) -> String {
+    let mut text = answered.problem();
+    text.truncate(text.find(": ").unwrap());
+    for error in answered.json()["errors"].as_array().into_iter().flatten() {
+        let place = match (error["line"].as_u64(), error["column"].as_u64()) {
+            (Some(line), Some(column)) => format!(" {line}:{column}"),
+            _ => String::new(),
+        };
+        text.push_str(&format!(
+            "\n  {}{place}: {}",
+            error["field"].as_str().unwrap(),
+            error["message"].as_str().unwrap()
+        ));
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_definition_with_schemas_of_its_own_is_published() {
+    let service = Service::start().await;
+    let answered = register(&service, &with_schemas(PARCEL)).await;
+    insta::assert_snapshot!(published(&answered), @r#"201 Created /api/definitions/parcel/1 "parcel" version 1"#);
+    let shown = service.get("/api/definitions/parcel/1").await;
+    assert_eq!(shown.json(), answered.json(), "the answer is what it is from now on");
+    let begun =
+        service.post("/api/sagas", &json!({"definition": "parcel", "input": {"street": "Elm Street"}})).await;
+    assert_eq!(begun.status, 201, "{}", begun.text);
+    let wrong = service.post("/api/sagas", &json!({"definition": "parcel", "input": {"road": "Elm"}})).await;
+    insta::assert_snapshot!(wrong.problem(), @"422 validation: input.street: missing: expected a string; input.road: unknown: the fields of parcel.StartParcel are street [input.street, input.road]");
+}
+
+#[tokio::test]
+async fn the_same_again_changes_nothing_and_other_content_is_refused() {
+    let service = Service::start().await;
+    let first = register(&service, &with_schemas(PARCEL)).await;
+    assert_eq!(first.status, 201, "{}", first.text);
+    let spaced = PARCEL.replace("deadline = \"1h\"", "deadline='60m'  # an hour");
+    let again = register(&service, &with_schemas(&spaced)).await;
+    assert_eq!(again.status, 201, "{}", again.text);
+    assert_eq!(again.json(), first.json(), "comments and spacing apart it is the same");
+    assert_eq!(toml(&service, PARCEL).await.json(), first.json(), "its schemas are known");
+
+    let other = PARCEL.replace("1h", "2h");
+    insta::assert_snapshot!(toml(&service, &*other).await.problem(), @"422 definition-published: parcel version 1 is published with other content, and a published version never changes: give it version 2");
+    let next = toml(&service, other.replace("version = 1", "version = 2")).await;
+    insta::assert_snapshot!(published(&next), @r#"201 Created /api/definitions/parcel/2 "parcel" version 2"#);
+    insta::assert_snapshot!(toml(&service, PARCEL.replace("1h", "3h")).await.problem(), @"422 definition-published: parcel version 1 is published with other content, and a published version never changes: give it version 3");
+    let audit =
+        service.texts("SELECT actor || ' ' || verb || ' ' || reason AS text FROM audit ORDER BY id").await;
+    insta::assert_snapshot!(audit.join("\n"), @"
+    anonymous register parcel version 1, with 6 schemas
+    anonymous register parcel version 2
+    ");
+}
+
+#[tokio::test]
+async fn every_problem_is_named_with_its_place() {
+    let service = Service::start().await;
+    insta::assert_snapshot!(refused(&toml(&service, PARCEL).await), @"
+    422 definition
+      definition 4:9: no schema is named `parcel.StartParcel`; add its schema to those that come with the definition, or to SCHEMAS_DIR
+      definition 10:11: no schema is named `courier.Collect`; add its schema to those that come with the definition, or to SCHEMAS_DIR
+      definition 11:9: no schema is named `courier.Collected`; add its schema to those that come with the definition, or to SCHEMAS_DIR
+      definition 12:16: no schema is named `courier.BringBack`; add its schema to those that come with the definition, or to SCHEMAS_DIR
+      definition 18:11: no schema is named `courier.Deliver`; add its schema to those that come with the definition, or to SCHEMAS_DIR
+      definition 19:9: no schema is named `courier.Delivered`; add its schema to those that come with the definition, or to SCHEMAS_DIR
+    ");
+    let wrong = PARCEL.replace("\"1h\"", "\"soon\"").replace("retriable", "retryable");
+    insta::assert_snapshot!(refused(&register(&service, &with_schemas(&wrong)).await), @"
+    422 definition
+      definition 3:12: `soon` is not a duration; write e.g. 200ms, 5s, 15m, 2h
+      definition 17:8: there is no kind `retryable`; did you mean `retriable`?
+    ");
+    insta::assert_snapshot!(refused(&toml(&service, "name = ").await), @"
+    422 definition
+      definition 1:8: this is not TOML: string values must be quoted, expected literal string; write one `key = value` a line, with texts in quotes
+    ");
+}
+
+#[tokio::test]
+async fn every_wrong_schema_is_named() {
+    let service = Service::start().await;
+    let body = json!({"definition": PARCEL, "schemas": [
+        {"type": "record", "name": "parcel.StartParcel", "fields": [{"name": "street", "type": "text"}]},
+        "{",
+        7,
+    ]});
+    insta::assert_snapshot!(refused(&register(&service, &body).await), @"
+    422 validation
+      schemas[2]: must be an Avro record, as an object or as a text; found 7
+    ");
+    let body = json!({"definition": PARCEL, "schemas": [
+        {"type": "record", "name": "parcel.StartParcel", "fields": [{"name": "street", "type": "text"}]},
+        "{",
+        record("booking.ReserveBooking", &[("bookingId", "long")]),
+    ]});
+    insta::assert_snapshot!(refused(&register(&service, &body).await), @"
+    422 definition
+      schemas[0]: no type is named parcel.text in this file: define it where it is used first
+      schemas[1]: not JSON: EOF while parsing an object at line 1 column 1
+      schemas[2]: field bookingId: was uuid and is long: keep its type, and add a new field with a default beside it (booking.ReserveBooking versions 1 and 2 must read each other)
+      schemas[2]: field userId: is gone but has no default in the older version, so readers of that version cannot do without it: keep it (booking.ReserveBooking versions 1 and 2 must read each other)
+      schemas[2]: field resourceId: is gone but has no default in the older version, so readers of that version cannot do without it: keep it (booking.ReserveBooking versions 1 and 2 must read each other)
+    ");
+    assert_eq!(service.texts("SELECT name AS text FROM schema").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_schema_with_other_content_is_the_next_version_of_its_record() {
+    let service = Service::start().await;
+    assert_eq!(register(&service, &with_schemas(PARCEL)).await.status, 201);
+    let mut more = record("courier.Deliver", &[("sagaId", "string"), ("courier", "string")]);
+    let note = json!({"name": "note", "type": "string", "default": "", "doc": "A note."});
+    more["fields"].as_array_mut().unwrap().push(note);
+    let text = more.to_string();
+    let body = json!({"definition": PARCEL.replace("version = 1", "version = 2"), "schemas": [text]});
+    let answered = register(&service, &body).await;
+    assert_eq!(answered.status, 201, "{}", answered.text);
+    let deliver =
+        "SELECT name || ' ' || version AS text FROM schema WHERE name = 'courier.Deliver' ORDER BY version";
+    assert_eq!(service.texts(deliver).await, ["courier.Deliver 1", "courier.Deliver 2"]);
+    assert_eq!(register(&service, &body).await.json(), answered.json());
+    assert_eq!(service.texts(deliver).await.len(), 2, "the same content is no new version");
+}
+
+#[tokio::test]
+async fn a_topic_with_another_number_of_partitions_refuses() {
+    let service = Service::start().await;
+    service.broker.create_topic(&TopicSpec::new("courier.commands", 3, 1)).unwrap();
+    let answered = register(&service, &with_schemas(PARCEL)).await;
+    insta::assert_snapshot!(answered.problem(), @"422 refused: the commands of a participant cannot be sent: topic courier.commands has 3 partitions, expected 4");
+    assert_eq!(service.get("/api/definitions/parcel/1").await.status, 404);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_as_such() {
+    let service = Service::start().await;
+    let mut lines = Vec::new();
+    let post = |kind: &'static str, body: Vec<u8>| {
+        service.send(service.request("POST", "/api/definitions").header("content-type", kind).body(body))
+    };
+    for (kind, body) in [
+        ("application/toml", b"name = \"a\0\"".to_vec()),
+        ("text/plain; charset=utf-8", b"name = \"\xff\"".to_vec()),
+        ("application/octet-stream", b" ".to_vec()),
+        ("application/x-www-form-urlencoded", b"name".to_vec()),
+        ("application/json", b"[1]".to_vec()),
+        ("application/json", b"{\"definition\": \"a\\u0000\"}".to_vec()),
+        ("application/json", b"{\"definition\": 1, \"schemas\": {}, \"more\": 1}".to_vec()),
+        ("application/json", format!("{{\"definition\": {}1{}}}", "[".repeat(100), "]".repeat(100)).into()),
+        ("application/json", json!({"definition": "x", "schemas": vec!["{}"; 257]}).to_string().into()),
+        ("application/toml", vec![b'#'; 1024 * 1024 + 1]),
+        ("application/toml", vec![b'#'; 256 * 1024 + 1]),
+    ] {
+        lines.push(format!("{kind}: {}", post(kind, body).await.problem()));
+    }
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    application/toml: 400 malformed: the body contains NUL at byte 9
+    text/plain; charset=utf-8: 400 malformed: the body is not UTF-8 from byte 8 on
+    application/octet-stream: 400 malformed: the body is empty; a definition is expected
+    application/x-www-form-urlencoded: 415 media-type: the content type must be application/toml for a definition, or application/json for one with its schemas; found `application/x-www-form-urlencoded`
+    application/json: 422 validation: the body must be a JSON object []
+    application/json: 400 malformed: the body is not the JSON that is expected: a text contains NUL (\u0000) at line 1 column 24
+    application/json: 422 validation: definition: must be a text; found 1; schemas: must be an array; found an object; more: is not a field of this request [definition, schemas, more]
+    application/json: 400 malformed: the body is not the JSON that is expected: deeper than 64 levels at line 1 column 79
+    application/json: 422 validation: schemas: must have at most 256 entries; it has 257 [schemas]
+    application/toml: 413 too-large: the body is longer than 1048576 bytes
+    application/toml: 422 definition: line 1, column 1: the text has 262145 bytes; shorten it to at most 262144 [definition]
+    ");
+}
+
+#[tokio::test]
+async fn of_many_who_publish_one_version_one_wins_and_all_know_which() {
+    let service = Service::start().await;
+    let texts: Vec<String> = (1..=6).map(|hours| PARCEL.replace("1h", &format!("{hours}h"))).collect();
+    let bodies: Vec<Value> = texts.iter().map(|text| with_schemas(text)).collect();
+    let answers = futures::future::join_all(bodies.iter().map(|body| register(&service, body))).await;
+    let won: Vec<&Answered> = answers.iter().filter(|answered| answered.status == 201).collect();
+    assert_eq!(
+        won.len(),
+        1,
+        "{:?}",
+        answers.iter().map(|answered| answered.text.as_str()).collect::<Vec<_>>()
+    );
+    for answered in answers.iter().filter(|answered| answered.status != 201) {
+        assert!(answered.problem().starts_with("422 definition-published"), "{}", answered.text);
+    }
+    assert_eq!(service.get("/api/definitions/parcel/1").await.json(), won[0].json());
+}
