@@ -11,7 +11,7 @@ use crate::harness::{NOBODY, RESOURCE, Service, USER};
 
 const HEADERS: &str = r#"[["saga-id","Mg=="],["none",null],["bytes","/w=="]]"#;
 
-async fn letter(
+pub(crate) async fn letter(
     service: &Service,
     reason: &str,
     message_type: Option<&str>,
@@ -38,7 +38,7 @@ async fn letter(
     id.to_string()
 }
 
-fn reserve() -> Vec<u8> {
+pub(crate) fn reserve() -> Vec<u8> {
     let fields = json!({ "bookingId": NOBODY, "userId": USER, "resourceId": RESOURCE });
     Catalog::shipped().encode("booking.ReserveBooking", fields.as_object().unwrap()).unwrap()
 }

@@ -11,6 +11,7 @@ mod dead_letters;
 mod definitions;
 mod document;
 mod fake_engine;
+mod fuzz;
 mod harness;
 mod operations;
 mod sagas;

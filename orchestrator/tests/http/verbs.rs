@@ -16,7 +16,7 @@ async fn started(service: &Service, definition: &str) -> Saga {
 }
 
 /// Stuck on a step that may only go forward.
-async fn stuck(service: &Service) -> Saga {
+pub(crate) async fn stuck(service: &Service) -> Saga {
     let saga = started(service, "delivery").await;
     let saga = service.engine.reply(&saga, Outcome::Succeeded { fields: Data::new() }).await;
     let refusal = Refusal::new("broken", "the printer is broken");
