@@ -1,6 +1,7 @@
 //! Whether definitions may be published, on paper: for `orchestrator check FILE…`, and for the folders that are read at a
 //! start. It needs no database and no broker.
 
+mod against;
 pub(crate) mod command;
 mod json;
 mod report;
@@ -15,6 +16,7 @@ use saga_defs::definition::Definition;
 use saga_defs::ids::DefinitionRef;
 use schemas::Catalog;
 
+use self::against::Against;
 use crate::definitions::Published;
 use crate::registration::examine::{self, ModelCheck, Refusal};
 use crate::registration::same_recipe;
@@ -28,6 +30,8 @@ pub struct Checked {
     pub source: String,
     /// What is to be said of it.
     pub outcome: Outcome,
+    /// How it differs from an older version, if that was asked.
+    against: Option<Against>,
 }
 
 /// What is to be said of a file.
@@ -61,7 +65,7 @@ impl Checked {
     }
 
     fn unusable(name: String, why: String) -> Self {
-        Self { name, source: String::new(), outcome: Outcome::Unusable(why) }
+        Self { name, source: String::new(), outcome: Outcome::Unusable(why), against: None }
     }
 }
 
@@ -81,7 +85,7 @@ pub fn sources(
                 if let Outcome::Right { definition, .. } = &outcome {
                     participants.add(definition);
                 }
-                Checked { name, source, outcome }
+                Checked { name, source, outcome, against: None }
             }
             Err(why) => Checked::unusable(name, why),
         });

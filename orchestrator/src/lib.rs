@@ -14,6 +14,7 @@ pub mod registration;
 pub mod service;
 pub mod store;
 pub mod verify;
+pub mod versions;
 
 pub use config::topics;
 pub use program::main;

@@ -11,10 +11,11 @@ use saga_defs::definition::MAX_SOURCE_BYTES;
 use saga_defs::{Shipped, shipped};
 use schemas::Catalog;
 
-use super::{Checked, json, report, sources};
+use super::{Checked, Outcome, against, json, report, sources};
 use crate::definitions::Definitions;
 
 const FILES: &str = "files";
+const AGAINST: &str = "against";
 const SCHEMAS: &str = "schemas";
 const FORMAT: &str = "format";
 const COLOR: &str = "color";
@@ -27,6 +28,10 @@ pub(crate) fn command() -> Command {
         .num_args(1..)
         .value_parser(value_parser!(PathBuf))
         .help("A definition (TOML)");
+    let against =
+        Arg::new(AGAINST).long("against").value_name("OLD").value_parser(value_parser!(PathBuf)).help(
+            "Compare each FILE with this older version: what changes, and which baseline runs go another way",
+        );
     let schemas = Arg::new(SCHEMAS)
         .long("schemas")
         .value_name("DIR")
@@ -47,7 +52,7 @@ pub(crate) fn command() -> Command {
         .help("Colours; auto is on a terminal where NO_COLOR is not set");
     Command::new("check")
         .about("Checks definitions; the exit code is 1 if any is wrong")
-        .args([files, schemas, format, color])
+        .args([files, against, schemas, format, color])
 }
 
 /// Checks what the arguments name and prints it on standard output.
@@ -60,6 +65,10 @@ pub(crate) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     let published = Definitions::of(shipped().iter().map(Shipped::definition)).now();
     let texts = paths(FILES).map(|path| (path.display().to_string(), read(path)));
     files.extend(sources(texts, &catalog, &published));
+    if let Some(old) = arguments.get_one::<PathBuf>(AGAINST) {
+        let wrong = compare(old, &mut files);
+        files.splice(0..0, wrong);
+    }
     let choice = |name| arguments.get_one::<String>(name).map_or("", String::as_str);
     let text = match choice(FORMAT) {
         "json" => json::print(&files)?,
@@ -101,6 +110,22 @@ fn catalog<'a>(folders: impl Iterator<Item = &'a PathBuf>) -> (Catalog, Vec<Chec
         }
     }
     (catalog, wrong)
+}
+
+/// Compares what is right with an older version. An older version that is none is a file of its own.
+fn compare(old: &Path, files: &mut [Checked]) -> Option<Checked> {
+    let older = against::Older::read(old.display().to_string(), read(old)).map_err(|wrong| *wrong);
+    match older {
+        Ok(older) => {
+            for file in files {
+                if let Outcome::Right { definition, .. } = &file.outcome {
+                    file.against = Some(older.compare(definition));
+                }
+            }
+            None
+        }
+        Err(wrong) => Some(wrong),
+    }
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::against::Against;
 use super::{Checked, Outcome};
 
 #[derive(Serialize)]
@@ -11,6 +12,8 @@ struct FileView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     definition: Option<DefinitionView<'a>>,
     problems: Vec<ProblemView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<&'a Against>,
 }
 
 #[derive(Serialize)]
@@ -58,5 +61,5 @@ fn view(file: &Checked) -> FileView<'_> {
             (None, vec![ProblemView { line: None, column: None, message: why, help: None }])
         }
     };
-    FileView { file: &file.name, ok: file.is_right(), definition, problems }
+    FileView { file: &file.name, ok: file.is_right(), definition, problems, against: file.against.as_ref() }
 }

@@ -3,6 +3,7 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use saga_defs::definition::Problem;
 
+use super::against::Against;
 use super::{Checked, Outcome};
 
 /// Every file, then the sum.
@@ -13,6 +14,7 @@ pub(super) fn print(files: &[Checked]) -> String {
             Outcome::Right { definition, .. } => {
                 let id = &definition.id;
                 text.push_str(&format!("{}: {} version {} is right\n", file.name, id.name, id.version));
+                text.extend(file.against.as_ref().map(Against::text));
             }
             Outcome::Wrong(_) | Outcome::Unusable(_) => text.push_str(&problems([file])),
         }

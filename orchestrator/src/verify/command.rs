@@ -23,13 +23,15 @@ const BAR: &str =
 /// As the command line knows it.
 pub fn command() -> Command {
     Command::new(NAME)
-        .about("Replays the journal, compares it with every other table and names each difference; exit 1 if there is one")
+        .about("Replays the journal and names each difference; the exit code is 1 if any is found")
         .arg(
             Arg::new(LIMIT)
                 .long(LIMIT)
                 .value_name("N")
                 .value_parser(value_parser!(u64).range(..=MAX_LIMIT))
-                .help(format!("Show at most so many differences; the rest are counted [default: {DEFAULT_LIMIT}]")),
+                .help(format!(
+                    "Show at most so many differences; the rest are counted [default: {DEFAULT_LIMIT}]"
+                )),
         )
         .arg(
             Arg::new(FORMAT)
