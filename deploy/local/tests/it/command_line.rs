@@ -41,27 +41,32 @@ Examples, each after `cargo run --release --`:
 ");
 }
 
-/// Fails unless the program ends with that code and one line.
-#[track_caller]
-fn check(arguments: &[&str], code: i32, line: &str) {
-    let folder = Folder::new();
-    let ended = run(on(&folder, arguments));
-    let path = folder.path().display().to_string();
-    let complained = ended.complained.replace(&path, "FOLDER");
-    assert_eq!((ended.code, complained.trim_end()), (Some(code), line), "{}", ended.said);
-}
-
 #[test]
-fn what_is_wrong_is_one_line() {
-    let definition = Folder::new();
-    std::fs::write(definition.path().join("bad.toml"), "name = 'bad'").unwrap();
-    let file = definition.path().join("bad.toml").display().to_string();
-    let line = format!(
-        "local: --definitions: {file}: the definition is refused: line 1, column 1: a definition needs `version`; \
-         add e.g. `version = 1`; line 1, column 1: a definition needs `input`; add e.g. `input = \"booking.StartBooking\"`; \
-         line 1, column 1: a definition needs `step`; add e.g. `[[step]]`"
-    );
-    check(&["--definitions", &definition.path().display().to_string()], 2, &line);
+fn a_wrong_definition_is_shown_before_anything_starts() {
+    let (definitions, data) = (Folder::new(), Folder::new());
+    std::fs::write(definitions.path().join("bad.toml"), "name = 'bad'\nversion = 1\ninput = 'a.B'").unwrap();
+    let folder = definitions.path().display().to_string();
+    let ended = run(on(&data, &["--definitions", &folder]));
+    assert_eq!((ended.code, &*ended.said), (Some(2), ""));
+    insta::assert_snapshot!(ended.complained.replace(&folder, "FOLDER"), @r"
+    error: a definition needs `step`
+     --> FOLDER/bad.toml:1:1
+      |
+    1 | name = 'bad'
+      | ^
+      |
+      = help: add e.g. `[[step]]`
+
+    error: no schema is named `a.B`
+     --> FOLDER/bad.toml:3:9
+      |
+    3 | input = 'a.B'
+      |         ^^^^^
+      |
+      = help: add its schema to those that come with the definition, or to SCHEMAS_DIR
+
+    local: --definitions: 1 of 5 definitions wrong, see above
+    ");
 }
 
 #[test]
