@@ -16,6 +16,19 @@ fn the_booking_is_read() {
     assert_eq!(booking.participants(), ["booking".into(), "payment".into()]);
 }
 
+#[test]
+fn toml_has_several_ways_to_say_the_same() {
+    let one = "name = 'n'\nversion = 1_0\ninput = 't.Input'\n[[step]]\nname = 'a'\nparticipant = 'p'\nkind = 'pivot'\n\
+               command = 't.Do'\nreply = 't.Done'\nwith = { x = 'y', z = 'y' }\nretry = { max_attempts = 3, multiplier = 2.0 }\n";
+    let other = "version = 0xA\n\"name\" = \"n\"\ninput = \"\"\"t.Input\"\"\"\n[[step]]\nreply = \"t.D\\u006fne\"\ncommand = 't.Do'\n\
+                 kind = 'pivot'\nname = 'a'\nparticipant = 'p'\nwith.x = 'y'\nwith.z = 'y'\n[step.retry]\nmax_attempts = +3\nmultiplier = 2\n";
+    let inline = "name = 'n'\nversion = 10\ninput = 't.Input'\nstep = [{ name = 'a', participant = 'p', kind = 'pivot', command = 't.Do', \
+                  reply = 't.Done', with = { x = 'y', z = 'y' }, retry = { max_attempts = 3 } }]";
+    let one = Definition::parse(one).unwrap();
+    assert!(one.same_recipe(&Definition::parse(other).unwrap()));
+    assert!(one.same_recipe(&Definition::parse(inline).unwrap()));
+}
+
 /// A step of that kind, with a compensation if the kind has one.
 fn step(name: &str, kind: &str) -> String {
     let compensation = if kind == "compensatable" { "compensation = \"t.Undo\"\n" } else { "" };

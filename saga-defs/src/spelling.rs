@@ -52,7 +52,11 @@ fn distance(wrong: &str, name: &str) -> Option<usize> {
         return Some(0);
     }
     // A third of the longer name may be wrong, as rustc has it.
-    let allowed = wrong.chars().count().max(name.chars().count()).max(3) / 3;
+    let (wrong_length, length) = (wrong.chars().count(), name.chars().count());
+    let allowed = wrong_length.max(length).max(3) / 3;
+    if wrong_length.abs_diff(length) > allowed {
+        return None;
+    }
     Some(strsim::osa_distance(&wrong, &name)).filter(|distance| *distance <= allowed)
 }
 

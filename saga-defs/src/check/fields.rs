@@ -1,5 +1,6 @@
 //! Whether every field of every command and compensation has a value of its type.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,8 +24,9 @@ pub(super) fn check(outline: &Outline, messages: &dyn Messages, problems: &mut P
     let mut known = first_data(outline, messages, problems);
     let steps: Vec<StepRecords> =
         outline.steps.iter().map(|step| StepRecords::find(step, messages, problems)).collect();
+    let replied = Replied::new(&steps);
     for at in 0..steps.len() {
-        let sight = Sight { outline, steps: &steps, known: &known, at };
+        let sight = Sight { outline, steps: &steps, replied: &replied, known: &known, at };
         sight.check(problems);
         learn_reply(&outline.steps[at], &steps[at], &mut known, problems);
     }
@@ -84,7 +86,7 @@ fn find(
 ) -> Option<Record> {
     let name = name?;
     let record = messages.record(name.get_ref());
-    if record.is_none() {
+    if record.is_none() && !problems.is_full() {
         let known = messages.names();
         let help = did_you_mean(name.get_ref(), known.iter().map(String::as_str), || {
             "add its schema to those that come with the definition, or to SCHEMAS_DIR".to_owned()
@@ -111,10 +113,32 @@ impl StepRecords {
     }
 }
 
+/// Which replies have which names, so that a name is found without looking through all of them.
+struct Replied<'a>(BTreeMap<&'a str, Vec<(usize, &'a Record, &'a Field)>>);
+
+impl<'a> Replied<'a> {
+    fn new(steps: &'a [StepRecords]) -> Self {
+        let mut all: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        for (at, reply) in steps.iter().enumerate().filter_map(|(at, step)| Some((at, step.reply.as_ref()?)))
+        {
+            for field in &reply.fields {
+                all.entry(&*field.name).or_default().push((at, reply, field));
+            }
+        }
+        Self(all)
+    }
+
+    /// The first reply from that step on that has the name.
+    fn first_from(&self, at: usize, name: &str) -> Option<(usize, &'a Record, &'a Field)> {
+        self.0.get(name)?.iter().find(|(step, ..)| *step >= at).copied()
+    }
+}
+
 /// The definition as seen from one step, just before its command is sent.
 struct Sight<'a> {
     outline: &'a Outline,
     steps: &'a [StepRecords],
+    replied: &'a Replied<'a>,
     known: &'a Known,
     at: usize,
 }
@@ -164,9 +188,15 @@ impl Sight<'_> {
     }
 
     fn fill(&self, message: &Record, place: Range<usize>, direction: Direction, problems: &mut Problems<'_>) {
+        let with: BTreeMap<&str, &Mapping> =
+            self.step().with.iter().map(|mapping| (mapping.field.get_ref().as_str(), mapping)).collect();
         for field in &message.fields {
+            // What is said of the others would be dropped, and finding it takes its time.
+            if problems.is_full() {
+                return;
+            }
             let wanted = Wanted { message, place: place.clone(), direction, field };
-            match self.step().with.iter().find(|one| **one.field.get_ref() == *field.name) {
+            match with.get(&*field.name) {
                 Some(mapping) => self.fill_mapped(&wanted, mapping, problems),
                 None => self.fill_by_name(&wanted, problems),
             }
@@ -231,15 +261,13 @@ impl Sight<'_> {
         if wanted.direction == Direction::Forward || !wanted.field.has_default {
             return None;
         }
-        let undone_from_here = |step: &&StepOutline| {
+        let (at, reply, field) = self.replied.first_from(self.at, name)?;
+        let is_undone = |step: &StepOutline| {
             step.kind.as_ref().is_some_and(|kind| *kind.get_ref() == Kind::Compensatable)
         };
-        let steps = self.outline.steps[self.at..].iter().take_while(undone_from_here);
-        steps.zip(&self.steps[self.at..]).find_map(|(_, records)| {
-            let reply = records.reply.as_ref()?;
-            let ty = reply.field(name)?.ty.clone();
-            Some(Value { ty, from: in_reply(reply) })
-        })
+        // Once a step that is never undone has replied, nothing else is undone either.
+        let may_have_come = self.outline.steps[self.at..=at].iter().all(is_undone);
+        may_have_come.then(|| Value { ty: field.ty.clone(), from: in_reply(reply) })
     }
 
     fn fits(
@@ -272,9 +300,7 @@ impl Sight<'_> {
 
     /// The first reply that has the name, though too late.
     fn provided_later(&self, name: &str) -> Option<Later> {
-        let has_it =
-            |records: &StepRecords| records.reply.as_ref().is_some_and(|reply| reply.field(name).is_some());
-        let at = (self.at..self.steps.len()).find(|at| has_it(&self.steps[*at]))?;
+        let (at, ..) = self.replied.first_from(self.at, name)?;
         if at == self.at {
             return Some(Later::OwnReply);
         }
@@ -314,10 +340,14 @@ impl Sight<'_> {
         let Some(command) = records.command.as_ref().filter(|_| compensation_is_known) else { return };
         let fields =
             || command.fields.iter().chain(records.compensation.iter().flat_map(|record| &record.fields));
+        let names: BTreeSet<&str> = fields().map(|field| &*field.name).collect();
         for mapping in &step.with {
             let name = mapping.field.get_ref();
-            if fields().any(|field| *field.name == **name) {
+            if names.contains(name.as_str()) {
                 continue;
+            }
+            if problems.is_full() {
+                return;
             }
             let messages = match &records.compensation {
                 Some(compensation) => {

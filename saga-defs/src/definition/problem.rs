@@ -55,6 +55,11 @@ impl<'a> Problems<'a> {
         Self { source, lines, found: Vec::new(), unreadable: BTreeSet::new(), misorders: 0 }
     }
 
+    /// Whether a further problem would be dropped.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.found.len() >= MAX_PROBLEMS
+    }
+
     /// Notes a problem: what is wrong with that piece of the text, and what to do.
     pub(crate) fn report(
         &mut self,
@@ -62,7 +67,7 @@ impl<'a> Problems<'a> {
         message: impl Into<String>,
         help: impl Into<Option<String>>,
     ) {
-        if self.found.len() == MAX_PROBLEMS {
+        if self.is_full() {
             return;
         }
         let start = self.boundary(span.start);
