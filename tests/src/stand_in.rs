@@ -16,6 +16,7 @@ use saga_defs::ids::{Direction, SagaId};
 use schemas::{Catalog, FieldType, RecordShape};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 use sea_orm_migration::prelude::{DynIden, IntoIden, MigrationTrait, MigratorTrait};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,8 @@ pub enum Manner {
     Fail,
     /// Does it; the reply is lost.
     LoseReply,
+    /// Does it when [`StandIn::go_on`] is said; whatever else comes waits as well.
+    Wait,
 }
 
 /// What a stand-in is to be.
@@ -77,7 +80,8 @@ impl StandIn {
         database.execute(LEDGER).await?;
         let mut replies = replies(role);
         replies.retain(|command, _| role.without != Some(&**command));
-        let manners = Arc::<Manners>::default();
+        let gate = Semaphore::new(0);
+        let manners = Arc::new(Manners { gate, told: Mutex::default(), texts: Mutex::default() });
         let commands: Vec<String> = replies.keys().cloned().collect();
         let player = Player { catalog: catalog.clone(), replies, manners: manners.clone() };
         let participant =
@@ -100,6 +104,11 @@ impl StandIn {
     pub fn handle(&self, who: &str, command: &str, manners: &[Manner]) {
         let mut told = self.manners.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert((who.to_owned(), command.to_owned()), manners.iter().rev().copied().collect());
+    }
+
+    /// Lets one command go on that waits, or will.
+    pub fn go_on(&self) {
+        self.manners.gate.add_permits(1);
     }
 
     /// What was done for a saga, in order; a command that was done twice is there twice.
@@ -171,8 +180,9 @@ fn replies(role: Role<'_>) -> BTreeMap<String, String> {
     replies
 }
 
-#[derive(Default)]
 struct Manners {
+    /// Has a permit for each command that waits and may go on.
+    gate: Semaphore,
     /// Whose commands of which type, and how the next ones are handled, the next one last.
     told: Mutex<HashMap<(String, String), Vec<Manner>>>,
     /// The texts of each saga's first command.
@@ -241,6 +251,10 @@ impl DynamicHandler for Player {
         match manner {
             Manner::Reject => return Ok(Outcome::rejected("closed", "it is closed for you")),
             Manner::Fail => return Ok(Outcome::Failed(Refusal::new("busy", "the line is busy"))),
+            Manner::Wait => match self.manners.gate.acquire().await {
+                Ok(permit) => permit.forget(),
+                Err(closed) => return Err(HandlerError::Failed(closed.to_string())),
+            },
             Manner::Do | Manner::LoseReply => {}
         }
         let done = texts.first().map_or_else(|| name.to_owned(), |who| format!("{name} for {who}"));

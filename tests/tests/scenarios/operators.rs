@@ -4,9 +4,9 @@ use anyhow::{Result, ensure};
 use insta::assert_snapshot;
 use saga_defs::ids::SagaId;
 use serde_json::json;
-use tests::scenario::on_shared_stack;
-use tests::stack::Stack;
-use tests::stand_in::Manner::{Do, Fail, LoseReply, Reject};
+use tests::scenario::{on_own_stack, on_shared_stack};
+use tests::stack::{Options, Stack};
+use tests::stand_in::Manner::{Do, Fail, LoseReply, Reject, Wait};
 use tests::story::transcript;
 use tests::wait::{SOON, becomes};
 
@@ -166,6 +166,26 @@ fn a_deadline_cancels() {
 
         agency: BookTrain for Hedy, CancelTrain for Hedy
         ");
+        Ok(())
+    });
+}
+
+/// The compensation waits behind its command, and the command's reply comes too late.
+#[test]
+fn a_deadline_finds_a_participant_at_work() {
+    on_own_stack(Options::default(), async |stack| {
+        let saga = travel(stack, "brief-trip", "Rita", &[("BookTrain", &[Wait])]).await?;
+        stack.api()?.saga_is(saga, "compensating").await?;
+        stack.stand_in("travel").await?.go_on();
+        stack.api()?.saga_is(saga, "compensated").await?;
+        assert_snapshot!(trip(stack, saga).await?, @r"
+        start             -> book-train #1
+        deadline passed   -> undo book-train #1
+        book-train undone -> compensated         deadline_exceeded
+
+        agency: BookTrain for Rita, CancelTrain for Rita
+        ");
+        assert!(stack.stand_in("travel").await?.left(saga).await?.is_empty());
         Ok(())
     });
 }
