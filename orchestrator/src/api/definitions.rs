@@ -137,12 +137,17 @@ pub(crate) async fn list_definitions(app: Arc<App>, asked: Asked) -> Answer {
 )]
 pub(crate) async fn get_definition(app: Arc<App>, asked: Asked) -> Answer {
     asked.no_query()?;
+    let found = named_definition(&app, &asked).await?;
+    Ok(json(StatusCode::OK, &DefinitionView::of(&found)))
+}
+
+/// The definition that a path names.
+pub(crate) async fn named_definition(app: &App, asked: &Asked) -> Result<Entry, Problem> {
     let none = || Problem::new(Kind::NotFound, "there is no such definition");
     let [name, version] = asked.params.as_slice() else { return Err(none()) };
     let version = version.parse().map_err(|_| none())?;
     let id = saga_defs::ids::DefinitionRef { name: name.as_str().into(), version };
-    let found = app.api.registrar.find(&id).await?.ok_or_else(none)?;
-    Ok(json(StatusCode::OK, &DefinitionView::of(&found)))
+    app.api.registrar.find(&id).await?.ok_or_else(none)
 }
 
 /// Publishes a definition, with schemas of its own if it brings any. Publishing the same again changes nothing.

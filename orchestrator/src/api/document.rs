@@ -12,7 +12,8 @@ use utoipa::openapi::{
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::problem::{FieldError, PROBLEM_JSON, ProblemView};
-use super::{bookings, dead_letters, definitions, ops, sagas, verbs, wire};
+use super::{bookings, dead_letters, definitions, ops, plan, sagas, verbs, wire};
+use crate::versions::{ChangeView, Diverging, Replayed};
 
 /// What any route may answer.
 pub(crate) struct Problems;
@@ -122,6 +123,8 @@ fn schemas() -> ComponentsBuilder {
     add!(definitions::DefinitionItem, definitions::DefinitionList, definitions::DefinitionView);
     add!(definitions::DefinitionStep, definitions::ModelCheckView, definitions::RegisterRequest);
     add!(ops::Health, ops::Check);
+    add!(plan::Plan, plan::VersionPlan, plan::OpenSagas);
+    add!(ChangeView, Replayed, Diverging);
     all
 }
 

@@ -16,6 +16,7 @@ mod forward;
 mod idempotency;
 mod mount;
 mod ops;
+mod plan;
 mod preferences;
 mod problem;
 mod query;

@@ -10,7 +10,7 @@ use super::body::json_object;
 use super::candidate::candidate;
 use super::mount::{Routes, asked};
 use super::server::HttpLimits;
-use super::{bookings, dead_letters, definitions, ops, sagas, verbs};
+use super::{bookings, dead_letters, definitions, ops, plan, sagas, verbs};
 
 /// Mounts every route.
 pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
@@ -36,6 +36,7 @@ pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
         .mount::<dead_letters::__path_discard_letter, _>(post().then(dead_letters::discard_letter))
         .mount::<definitions::__path_list_definitions, _>(get().then(definitions::list_definitions))
         .mount::<definitions::__path_get_definition, _>(get().then(definitions::get_definition))
+        .mount::<plan::__path_get_plan, _>(get().then(plan::get_plan))
         .mount::<definitions::__path_register_definition, _>(
             with(app).and(asked()).and(candidate(limits)).then(definitions::register_definition),
         )

@@ -9,6 +9,7 @@ pub mod entities;
 pub mod letters;
 pub mod load;
 pub mod partitions;
+pub mod plan;
 pub mod queries;
 pub mod shards;
 pub mod snapshot;

@@ -109,6 +109,10 @@ impl Reads {
         Ok(Self::new(Database::connect(options).await?))
     }
 
+    pub(super) const fn db(&self) -> &DatabaseConnection {
+        &self.db
+    }
+
     /// Whether the database answers.
     ///
     /// # Errors
@@ -296,7 +300,7 @@ fn lowest_id(at: OffsetDateTime) -> Uuid {
 }
 
 /// No transition of a saga is older than this: it lets Postgres pass over older partitions of the journal.
-fn begun(saga: SagaId) -> OffsetDateTime {
+pub(super) fn begun(saga: SagaId) -> OffsetDateTime {
     let mut millis = [0_u8; 8];
     millis[2..].copy_from_slice(&saga.as_uuid().as_bytes()[..6]);
     let millis = i64::try_from(u64::from_be_bytes(millis)).unwrap_or(0);

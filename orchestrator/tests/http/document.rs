@@ -88,6 +88,7 @@ async fn every_route_is_in_the_document_and_answers() {
     GET /api/definitions listDefinitions
     POST /api/definitions registerDefinition
     GET /api/definitions/{name}/{version} getDefinition
+    GET /api/definitions/{name}/{version}/plan planDefinition
     GET /api/sagas listSagas
     POST /api/sagas startSaga
     GET /api/sagas/{sagaId} getSaga

@@ -14,5 +14,6 @@ mod fake_engine;
 mod fuzz;
 mod harness;
 mod operations;
+mod plan;
 mod sagas;
 mod verbs;
