@@ -8,6 +8,7 @@ use saga_defs::saga::{Saga, State};
 use saga_defs::time::Timestamp;
 use uuid::Uuid;
 
+use crate::store::commit::ShardAdvance;
 use crate::store::shards::Claimed;
 
 /// `open_from` of a shard in which nothing waits: no id is above it.
@@ -75,6 +76,13 @@ impl Owned {
                 self.unpublished.remove(&seq);
             }
         }
+    }
+
+    /// Whether a commit without an answer happened, as the shard's row tells; `None` if that commit moves none of the row's
+    /// numbers, so that the row looks the same either way.
+    pub fn tells(&self, advance: &ShardAdvance, row: &Claimed) -> Option<bool> {
+        let moved = (advance.next_seq, advance.inbox_offset);
+        (moved != (self.next_seq, self.inbox_offset)).then_some(moved == (row.next_seq, row.inbox_offset))
     }
 
     /// The smallest waiting saga's id once `closed` wait no more and `opened` do.
@@ -225,4 +233,39 @@ pub fn wake_of(definition: &Definition, saga: &Saga, now: Timestamp, seq: Option
 /// What a saga row says under `wake_at`: for a command that is out, when it would time out if it were published at once.
 pub fn shown_wake(definition: &Definition, saga: &Saga, now: Timestamp) -> Option<Timestamp> {
     wake_of(definition, saga, now, None).map(|wake| wake.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(next_seq: i64, inbox_offset: i64) -> Claimed {
+        let (shard, epoch, published_seq, open_from) = (Shard(3), 2, 0, NOTHING_OPEN);
+        Claimed { shard, epoch, next_seq, published_seq, inbox_offset, open_from, new_broker: false }
+    }
+
+    /// A shard at 5 and 8, a commit that moves it to these numbers, and what the row shows afterwards.
+    fn check(commit: (i64, i64), found: (i64, i64), expected: Option<bool>) {
+        let owned = Owned::new(&row(5, 8), 1);
+        let advance = ShardAdvance {
+            shard: Shard(3),
+            epoch: 1,
+            first_seq: 5,
+            next_seq: commit.0,
+            published_seq: 0,
+            inbox_offset: commit.1,
+            open_from: NOTHING_OPEN,
+        };
+        assert_eq!(owned.tells(&advance, &row(found.0, found.1)), expected, "{commit:?}, found {found:?}");
+    }
+
+    #[test]
+    fn a_row_tells_whether_a_commit_happened_if_the_commit_moves_it() {
+        check((7, 9), (7, 9), Some(true));
+        check((7, 9), (5, 8), Some(false));
+        check((5, 9), (5, 9), Some(true));
+        check((5, 9), (5, 8), Some(false));
+        check((6, 8), (6, 8), Some(true));
+        check((5, 8), (5, 8), None);
+    }
 }

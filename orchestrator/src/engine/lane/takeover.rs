@@ -112,14 +112,12 @@ impl Lane {
         };
         let row = |shard: Shard| renewed.iter().find(|claim| claim.shard == shard);
         let mut lost = Vec::new();
-        let mut happened = !renewed.is_empty();
+        let mut told = Vec::new();
         for advance in advances {
             match (row(advance.shard), self.shards.get_mut(advance.shard)) {
                 (Some(claim), Some(owned)) => {
                     owned.epoch = claim.epoch;
-                    // One statement wrote all of the batch or nothing, so every shard tells the same.
-                    happened &=
-                        claim.next_seq == advance.next_seq && claim.inbox_offset == advance.inbox_offset;
+                    told.extend(owned.tells(advance, claim));
                 }
                 _ => lost.push(advance.shard),
             }
@@ -130,7 +128,9 @@ impl Lane {
             self.let_go(&lost);
             self.orphaned.get_or_insert_with(Instant::now);
         }
-        happened
+        // One statement wrote all of the batch or nothing, so every shard tells the same. If none tells, what is left of
+        // the batch is decided again: it only opens dead letters, which can be done twice.
+        !told.is_empty() && told.into_iter().all(|happened| happened)
     }
 
     /// A renewal that was not answered may have raised epochs: then they are one higher than we knew.
