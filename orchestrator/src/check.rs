@@ -5,6 +5,7 @@ mod against;
 pub(crate) mod command;
 mod json;
 mod report;
+mod right;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -14,6 +15,7 @@ use anstream::AutoStream;
 use saga_defs::check::Participants;
 use saga_defs::definition::Definition;
 use saga_defs::ids::DefinitionRef;
+use saga_defs::shipped;
 use schemas::Catalog;
 
 use self::against::Against;
@@ -69,53 +71,69 @@ impl Checked {
     }
 }
 
+/// Of which definitions all runs are looked at, which takes a moment for each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Runs {
+    /// Of all.
+    All,
+    /// Of those that are new and do not ship: the shipped ones are looked at in tests.
+    OfNew,
+}
+
 /// Checks texts, or says why they could not be read, each against what is published and the ones before it.
 pub fn sources(
     sources: impl IntoIterator<Item = (String, Result<String, String>)>,
     catalog: &Catalog,
     published: &Published,
+    runs: Runs,
 ) -> Vec<Checked> {
-    let mut before = BTreeMap::new();
-    let mut participants = Participants::of(published.all());
-    let mut all = Vec::new();
-    for (name, source) in sources {
-        all.push(match source {
-            Ok(source) => {
-                let outcome = check(&source, catalog, published, &participants, &mut before);
-                if let Outcome::Right { definition, .. } = &outcome {
-                    participants.add(definition);
-                }
-                Checked { name, source, outcome, against: None }
-            }
-            Err(why) => Checked::unusable(name, why),
-        });
-    }
-    all
+    let participants = Participants::of(published.all());
+    let mut checker = Checker { catalog, published, runs, participants, before: BTreeMap::new() };
+    let checked = sources.into_iter().map(|(name, source)| match source {
+        Ok(source) => {
+            let outcome = checker.check(&source);
+            Checked { name, source, outcome, against: None }
+        }
+        Err(why) => Checked::unusable(name, why),
+    });
+    checked.collect()
 }
 
-fn check(
-    source: &str,
-    catalog: &Catalog,
-    published: &Published,
-    participants: &Participants,
-    before: &mut BTreeMap<DefinitionRef, Arc<Definition>>,
-) -> Outcome {
-    let definition = match examine::read(source, catalog, participants) {
-        Ok(definition) => Arc::new(definition),
-        Err(error) => return Outcome::Wrong(examine::refusal(error)),
-    };
-    let id = &definition.id;
-    if let Some(known) = published.get(id) {
-        if !same_recipe(&known.definition, &definition) {
-            return Outcome::Wrong(examine::other_content(source, id, published.next_version(&id.name)));
+struct Checker<'a> {
+    catalog: &'a Catalog,
+    published: &'a Published,
+    runs: Runs,
+    participants: Participants,
+    before: BTreeMap<DefinitionRef, Arc<Definition>>,
+}
+
+impl Checker<'_> {
+    fn check(&mut self, source: &str) -> Outcome {
+        let definition = match examine::read(source, self.catalog, &self.participants) {
+            Ok(definition) => Arc::new(definition),
+            Err(error) => return Outcome::Wrong(examine::refusal(error)),
+        };
+        let id = &definition.id;
+        let known = self.published.get(id);
+        if known.is_some_and(|known| !same_recipe(&known.definition, &definition)) {
+            return Outcome::Wrong(examine::other_content(source, id, self.published.next_version(&id.name)));
         }
-        return Outcome::Right { definition, model_check: known.model_check };
+        if self.before.get(id).is_some_and(|other| !same_recipe(other, &definition)) {
+            return Outcome::Wrong(examine::there_twice(source, id));
+        }
+        let was_looked_at = known.is_some() || shipped().iter().any(|shipped| shipped.text == source);
+        let model_check = if self.runs == Runs::OfNew && was_looked_at {
+            known.and_then(|known| known.model_check)
+        } else {
+            match examine::model(&definition) {
+                Ok(model_check) => Some(model_check),
+                Err(refusal) => return Outcome::Wrong(refusal),
+            }
+        };
+        self.participants.add(&definition);
+        self.before.insert(id.clone(), definition.clone());
+        Outcome::Right { definition, model_check }
     }
-    if before.get(id).is_some_and(|other| !same_recipe(other, &definition)) {
-        return Outcome::Wrong(examine::there_twice(source, id));
-    }
-    before.insert(id.clone(), definition.clone());
-    Outcome::Right { definition, model_check: None }
 }
 
 /// Prints on standard error what is wrong with any of them, for people.

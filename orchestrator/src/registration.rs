@@ -117,6 +117,8 @@ impl Registrar {
     /// It is refused, or something that is needed is away. Then nothing is published, or whether it is is not known;
     /// asking again does no harm.
     pub async fn register(&self, candidate: &Candidate, actor: &str) -> Result<Entry, RegisterError> {
+        // A definition's runs follow from its text alone, so they are looked at once.
+        let mut model_check = None;
         for _ in 0..PUBLISH_TRIES {
             self.definitions.refresh(&self.store).await?;
             let published = self.definitions.now();
@@ -126,8 +128,13 @@ impl Registrar {
             let is_new = is_new(&published, &definition)?;
             let mut publication = Publication { schemas, ..Publication::default() };
             if is_new {
+                let checked = match model_check {
+                    Some(checked) => checked,
+                    None => self.model(&definition).await?,
+                };
+                model_check = Some(checked);
                 self.make_topics(&definition).await?;
-                publication.definitions.push((id.clone(), candidate.source.clone(), None));
+                publication.definitions.push((id.clone(), candidate.source.clone(), json(&checked)));
             }
             if is_new || !publication.schemas.is_empty() {
                 publication.audit.push(audit(&id, publication.schemas.len(), actor));
@@ -171,8 +178,15 @@ impl Registrar {
         published: &Published,
         catalog: &Arc<Catalog>,
     ) -> Result<Definition, RegisterError> {
-        let refused = |error| RegisterError::Refused(examine::refusal(error));
-        examine::read(source, catalog, &Participants::of(published.all())).map_err(refused)
+        match examine::read(source, catalog, &Participants::of(published.all())) {
+            Ok(definition) => Ok(definition),
+            Err(error) => Err(RegisterError::Refused(self.off_thread(|| examine::refusal(error)).await)),
+        }
+    }
+
+    async fn model(&self, definition: &Definition) -> Result<ModelCheck, RegisterError> {
+        let definition = definition.clone();
+        self.off_thread(move || examine::model(&definition)).await.map_err(RegisterError::Refused)
     }
 
     /// Runs what may take long beside everything else, one at a time.

@@ -11,7 +11,7 @@ use saga_defs::definition::MAX_SOURCE_BYTES;
 use saga_defs::{Shipped, shipped};
 use schemas::Catalog;
 
-use super::{Checked, Outcome, against, json, report, sources};
+use super::{Checked, Outcome, Runs, against, json, report, sources};
 use crate::definitions::Definitions;
 
 const FILES: &str = "files";
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     let (catalog, mut files) = catalog(paths(SCHEMAS));
     let published = Definitions::of(shipped().iter().map(Shipped::definition)).now();
     let texts = paths(FILES).map(|path| (path.display().to_string(), read(path)));
-    files.extend(sources(texts, &catalog, &published));
+    files.extend(sources(texts, &catalog, &published, Runs::All));
     if let Some(old) = arguments.get_one::<PathBuf>(AGAINST) {
         let wrong = compare(old, &mut files);
         files.splice(0..0, wrong);

@@ -1,9 +1,13 @@
 //! What `orchestrator check --format json` says to programs. Fields are added, never changed.
 
+use saga_defs::definition::Problem;
+use saga_defs::rehearsal::{Rehearsal, rehearsals};
+use saga_defs::render::Columns;
 use serde::Serialize;
 
 use super::against::Against;
 use super::{Checked, Outcome};
+use crate::registration::examine::ModelCheck;
 
 #[derive(Serialize)]
 struct FileView<'a> {
@@ -14,6 +18,21 @@ struct FileView<'a> {
     problems: Vec<ProblemView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     against: Option<&'a Against>,
+    /// A run that ends wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<&'a str>,
+    #[serde(rename = "modelCheck", skip_serializing_if = "Option::is_none")]
+    model_check: Option<ModelCheck>,
+    /// The baseline runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rehearsals: Vec<RehearsalView>,
+}
+
+#[derive(Serialize)]
+struct RehearsalView {
+    title: String,
+    transcript: Vec<String>,
+    ended: &'static str,
 }
 
 #[derive(Serialize)]
@@ -43,23 +62,47 @@ pub(super) fn print(files: &[Checked]) -> serde_json::Result<String> {
 }
 
 fn view(file: &Checked) -> FileView<'_> {
-    let (definition, problems) = match &file.outcome {
-        Outcome::Right { definition, .. } => {
+    let mut view = FileView {
+        file: &file.name,
+        ok: file.is_right(),
+        definition: None,
+        problems: Vec::new(),
+        run: None,
+        model_check: None,
+        rehearsals: Vec::new(),
+        against: file.against.as_ref(),
+    };
+    match &file.outcome {
+        Outcome::Right { definition, model_check } => {
             let id = &definition.id;
-            (Some(DefinitionView { name: &id.name, version: id.version }), Vec::new())
+            view.definition = Some(DefinitionView { name: &id.name, version: id.version });
+            view.model_check = *model_check;
+            // Compared with another one, its runs are told by what is different about them.
+            if file.against.is_none() {
+                view.rehearsals = rehearsals(definition).map(rehearsal).collect();
+            }
         }
         Outcome::Wrong(refusal) => {
-            let all = refusal.problems.iter().map(|problem| ProblemView {
-                line: Some(problem.line),
-                column: Some(problem.column),
-                message: &problem.message,
-                help: problem.help.as_deref(),
-            });
-            (None, all.collect())
+            view.problems = refusal.problems.iter().map(problem).collect();
+            view.run = refusal.run.as_deref();
         }
         Outcome::Unusable(why) => {
-            (None, vec![ProblemView { line: None, column: None, message: why, help: None }])
+            view.problems.push(ProblemView { line: None, column: None, message: why, help: None });
         }
-    };
-    FileView { file: &file.name, ok: file.is_right(), definition, problems, against: file.against.as_ref() }
+    }
+    view
+}
+
+fn problem(problem: &Problem) -> ProblemView<'_> {
+    ProblemView {
+        line: Some(problem.line),
+        column: Some(problem.column),
+        message: &problem.message,
+        help: problem.help.as_deref(),
+    }
+}
+
+fn rehearsal(rehearsal: Rehearsal) -> RehearsalView {
+    let transcript = Columns::lines(&rehearsal.transcript).lines().map(str::to_owned).collect();
+    RehearsalView { transcript, ended: rehearsal.ended.as_str(), title: rehearsal.title }
 }

@@ -3,19 +3,20 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use saga_defs::definition::Problem;
 
-use super::against::Against;
-use super::{Checked, Outcome};
+use super::{Checked, Outcome, right};
 
 /// Every file, then the sum.
 pub(super) fn print(files: &[Checked]) -> String {
     let mut text = String::new();
     for file in files {
         match &file.outcome {
-            Outcome::Right { definition, .. } => {
-                let id = &definition.id;
-                text.push_str(&format!("{}: {} version {} is right\n", file.name, id.name, id.version));
-                text.extend(file.against.as_ref().map(Against::text));
-            }
+            Outcome::Right { definition, model_check } => match &file.against {
+                Some(against) => {
+                    text.push_str(&right::headline(&file.name, definition));
+                    text.push_str(&against.text());
+                }
+                None => text.push_str(&right::shown(&file.name, definition, *model_check)),
+            },
             Outcome::Wrong(_) | Outcome::Unusable(_) => text.push_str(&problems([file])),
         }
     }
@@ -35,7 +36,8 @@ pub(super) fn problems<'a>(files: impl IntoIterator<Item = &'a Checked>) -> Stri
                     text.push_str("\n\n");
                 }
                 if let Some(run) = &refusal.run {
-                    text.push_str(&format!("A run that ends wrong:\n{run}\n\n"));
+                    let run = run.lines().map(|line| format!("  {line}\n")).collect::<String>();
+                    text.push_str(&format!("{}: a run of it that ends wrong:\n{run}\n", file.name));
                 }
             }
             Outcome::Unusable(why) => {

@@ -1,10 +1,14 @@
-//! Whether a definition may be published: its text, its messages, its participants.
+//! Whether a definition may be published: its text, its messages, its participants, and every run of it.
 
 use saga_defs::check::{self, Participants};
 use saga_defs::definition::{Definition, DefinitionError, Problem};
 use saga_defs::ids::DefinitionRef;
+use saga_model::{Bounds, Verdict};
 use schemas::Catalog;
 use serde::{Deserialize, Serialize};
+
+/// How far the model check goes before it says that a definition is too large for it.
+pub const BOUNDS: Bounds = Bounds::WAITED_FOR;
 
 /// What the model check of an accepted definition came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -36,9 +40,33 @@ pub fn read(
     check::check(source, catalog, participants)
 }
 
-/// The problems.
+/// The problems, and where the order of the kinds is the only one, the run that goes wrong for it. Takes as long as
+/// [`model`].
 pub fn refusal(error: DefinitionError) -> Refusal {
-    Refusal { problems: error.problems, run: None }
+    let DefinitionError { problems, misordered } = error;
+    let run = misordered.and_then(|definition| match saga_model::check(&definition, BOUNDS) {
+        Verdict::Wrong { transcript, .. } => Some(transcript),
+        Verdict::Holds { .. } | Verdict::TooLarge { .. } => None,
+    });
+    Refusal { problems, run: run.filter(|run| !run.is_empty()) }
+}
+
+/// Looks at every run of a definition. Takes up to the time of [`BOUNDS`], and a core.
+///
+/// # Errors
+/// A run ends wrong.
+pub fn model(definition: &Definition) -> Result<ModelCheck, Refusal> {
+    match saga_model::check(definition, BOUNDS) {
+        Verdict::Holds { states } => Ok(ModelCheck { states, complete: true }),
+        Verdict::TooLarge { states, .. } => Ok(ModelCheck { states, complete: false }),
+        Verdict::Wrong { property, transcript } => {
+            let message = format!("it has a run that breaks a promise: {property}");
+            let help = Some("change the steps so that this run ends well".to_owned());
+            let problem = Problem { line: 1, column: 1, span: 0..0, message, help };
+            let run = Some(transcript).filter(|run| !run.is_empty());
+            Err(Refusal { problems: vec![problem], run })
+        }
+    }
 }
 
 /// Its version is published with other content.

@@ -8,7 +8,7 @@ use saga_defs::{Shipped, shipped};
 use schemas::{Catalog, SchemaError};
 
 use super::{Brought, PUBLISH_TRIES, Registrar, WrongSchema, audit, bring, is_new, json};
-use crate::check::{self, Checked, Outcome};
+use crate::check::{self, Checked, Outcome, Runs};
 use crate::definitions::Definitions;
 use crate::store::StoreError;
 use crate::store::definitions::{Counts, Publication};
@@ -98,7 +98,7 @@ pub fn check(definitions: Option<&Path>, schemas_dir: Option<&Path>) -> Result<V
     let published = Definitions::of(shipped().iter().map(Shipped::definition)).now();
     let (catalog, _) = bring(&published, &schemas(schemas_dir)?).map_err(wrong_schemas)?;
     let texts = sources(definitions)?.into_iter().map(|(name, source)| (name, Ok(source)));
-    Ok(check::sources(texts, &catalog, &published))
+    Ok(check::sources(texts, &catalog, &published, Runs::OfNew))
 }
 
 fn wrong_schemas(wrong: Vec<WrongSchema>) -> FoldersError {
@@ -138,7 +138,7 @@ impl Registrar {
         let against = published.clone();
         let work = move || {
             let texts = sources.iter().map(|(name, source)| (name.clone(), Ok(source.clone())));
-            check::sources(texts, &catalog, &against)
+            check::sources(texts, &catalog, &against, Runs::OfNew)
         };
         let checked: Vec<Checked> = self.off_thread(work).await;
         if checked.iter().any(|checked| !checked.is_right()) {

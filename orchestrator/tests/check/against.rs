@@ -1,6 +1,6 @@
 //! `orchestrator check --against OLD NEW`.
 
-use crate::{booking, run, shipped_booking};
+use crate::{booking, run, shipped};
 
 fn next() -> String {
     let name = r#"name = "charge-payment""#;
@@ -13,7 +13,7 @@ fn next() -> String {
 }
 
 fn compared(new: &str, args: &[&str]) -> String {
-    let files = [("old.toml", shipped_booking()), ("new.toml", new)];
+    let files = [("old.toml", shipped("booking")), ("new.toml", new)];
     run(&files, &[&["check", "new.toml", "--against", "old.toml"], args].concat())
 }
 
@@ -85,6 +85,10 @@ fn programs_get_the_same_as_json() {
             "unknown": 0,
             "diverging": []
           }
+        },
+        "modelCheck": {
+          "states": N,
+          "complete": true
         }
       }
     ]
@@ -94,7 +98,7 @@ fn programs_get_the_same_as_json() {
 
 #[test]
 fn an_older_version_that_is_none_is_wrong_itself() {
-    let files = [("old.toml", "name = 7"), ("new.toml", shipped_booking())];
+    let files = [("old.toml", "name = 7"), ("new.toml", shipped("booking"))];
     let printed = run(&files, &["check", "new.toml", "--against", "old.toml"]);
     assert!(printed.contains("old.toml:1:") && printed.ends_with("exit code 1"), "{printed}");
     let printed = run(&files, &["check", "new.toml", "--against", "missing.toml"]);

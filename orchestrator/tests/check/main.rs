@@ -1,5 +1,6 @@
 //! `orchestrator check`: what it prints and its exit code.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+#![expect(clippy::too_many_lines, reason = "tables and their snapshots")]
 
 mod against;
 
@@ -28,7 +29,8 @@ impl Drop for Files {
     }
 }
 
-/// Runs the program in a folder of these files; standard output, then the exit code.
+/// Runs the program in a folder of these files; standard output, then the exit code. How many states there are is for
+/// the tests of saga-model.
 fn run(files: &[(&str, &str)], args: &[&str]) -> String {
     let dir = Files::new(files);
     let mut program = Command::new(env!("CARGO_BIN_EXE_orchestrator"));
@@ -36,27 +38,160 @@ fn run(files: &[(&str, &str)], args: &[&str]) -> String {
     let ended = program.output().unwrap();
     let mut text = String::from_utf8(ended.stdout).unwrap();
     text.push_str(&String::from_utf8(ended.stderr).unwrap());
-    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let lines: Vec<String> = text.lines().map(|line| without_states(line.trim_end())).collect();
     format!("{}\nexit code {}", lines.join("\n"), ended.status.code().unwrap())
 }
 
-fn shipped_booking() -> &'static str {
-    saga_defs::Shipped::named("booking").unwrap().text
+fn without_states(line: &str) -> String {
+    let number = |word: &str| word.trim_end_matches(',').parse::<u64>().is_ok();
+    if !line.contains("states") {
+        return line.to_owned();
+    }
+    let word = |word: &str| match (number(word), word.ends_with(',')) {
+        (true, true) => "N,".to_owned(),
+        (true, false) => "N".to_owned(),
+        (false, _) => word.to_owned(),
+    };
+    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
+
+fn shipped(name: &str) -> &'static str {
+    saga_defs::Shipped::named(name).unwrap().text
+}
+
+/// Confirms what can no longer be undone before it charges.
+const HASTY: &str = r#"name = "hasty"
+version = 1
+input = "booking.StartBooking"
+
+[[step]]
+name = "confirm"
+participant = "booking"
+kind = "retriable"
+command = "booking.ConfirmBooking"
+with = { bookingId = "sagaId" }
+reply = "booking.BookingConfirmed"
+
+[[step]]
+name = "charge"
+participant = "payment"
+kind = "pivot"
+command = "payment.ChargePayment"
+with = { bookingId = "sagaId", reference = "sagaId" }
+reply = "payment.PaymentCompleted"
+"#;
 
 /// The shipped booking definition with one text replaced by another.
 fn booking(from: &str, to: &str) -> String {
-    assert!(shipped_booking().contains(from), "{from}");
-    shipped_booking().replacen(from, to, 1)
+    assert!(shipped("booking").contains(from), "{from}");
+    shipped("booking").replacen(from, to, 1)
 }
 
 #[test]
-fn a_right_definition_is_said_to_be_right() {
-    let printed = run(&[("booking.toml", shipped_booking())], &["check", "booking.toml"]);
+fn a_right_definition_is_shown_with_its_baseline_runs() {
+    let printed = run(&[("erasure.toml", shipped("erasure"))], &["check", "erasure.toml"]);
     insta::assert_snapshot!(printed, @"
-        booking.toml: booking version 1 is right
-        1 file is right
-        exit code 0
+    erasure.toml: erasure version 1 is right
+
+      input accounts.RequestErasure, deadline 15m
+
+      step           kind       participant  command                compensation  timeout  attempts
+      erase-account  retriable  accounts     accounts.EraseAccount  -             1m       40
+
+      start
+        |
+        v
+      erase-account  tried until it succeeds; no way back from here on
+        |
+        v
+      completed
+
+      Every run ends as it should: N states of saga and world were looked at.
+
+      How its runs go
+
+      every step succeeds
+          start                   -> erase-account #1
+          erase-account succeeded -> completed
+          = completed
+
+      erase-account rejected
+          start                  -> erase-account #1
+          erase-account rejected -> stuck at erase-account  refused
+          = stuck
+
+      erase-account timed out for good
+          start                       -> erase-account #1
+          erase-account #1 timed out  -> back off 1s
+          ... 38 more attempts alike
+          erase-account #40 due       -> erase-account #40
+          erase-account #40 timed out -> stuck at erase-account  in doubt
+          = stuck
+
+      erase-account failed for good
+          start                 -> erase-account #1
+          erase-account failed  -> back off 1s             unavailable
+          ... 38 more attempts alike
+          erase-account #40 due -> erase-account #40
+          erase-account failed  -> stuck at erase-account  unavailable
+          = stuck
+
+      erase-account stuck, then redriven
+          start                       -> erase-account #1
+          erase-account #1 timed out  -> back off 1s
+          ... 38 more attempts alike
+          erase-account #40 due       -> erase-account #40
+          erase-account #40 timed out -> stuck at erase-account  in doubt
+          redrive                     -> erase-account #1        repaired
+          erase-account succeeded     -> completed               letter resolved
+          = completed
+
+    1 file is right
+    exit code 0
+    ");
+}
+
+#[test]
+fn steps_in_the_wrong_order_are_shown_with_the_run_that_goes_wrong() {
+    let printed = run(&[("hasty.toml", HASTY)], &["check", "hasty.toml"]);
+    insta::assert_snapshot!(printed, @r#"
+    error: step `charge` (pivot) cannot come after `confirm` (retriable): the order is compensatable steps, at most one pivot, retriable steps
+      --> hasty.toml:16:8
+       |
+    16 | kind = "pivot"
+       |        ^^^^^^^
+       |
+       = help: move it before `confirm`, or make it retriable
+
+    hasty.toml: a run of it that ends wrong:
+      start                 -> confirm #1
+        booking: confirm #1 -> done
+      confirm succeeded     -> charge #1
+        payment: charge #1  -> refused
+      charge rejected       -> undo confirm #1  refused
+      = compensating: compensating, rejected
+      = really done: confirm (nothing undoes it)
+
+    1 of 1 files wrong
+    exit code 1
+    "#);
+}
+
+#[test]
+fn a_published_version_stays_as_it_is() {
+    let changed = shipped("erasure").replacen("version = 1", "version = 1\ndeadline = \"3d\"", 1);
+    let printed = run(&[("erasure.toml", &changed)], &["check", "erasure.toml"]);
+    insta::assert_snapshot!(printed, @"
+    error: erasure version 1 is published with other content, and a published version never changes
+     --> erasure.toml:4:1
+      |
+    4 | version = 1
+      | ^^^^^^^^^^^
+      |
+      = help: give it version 2
+
+    1 of 1 files wrong
+    exit code 1
     ");
 }
 
@@ -119,8 +254,8 @@ fn colours_are_given_where_they_are_asked_for() {
 #[test]
 fn programs_get_json() {
     let soon = booking("\"15m\"", "\"soon\"");
-    let files = [("soon.toml", &*soon), ("booking.toml", shipped_booking())];
-    let printed = run(&files, &["check", "--format", "json", "soon.toml", "booking.toml"]);
+    let files = [("soon.toml", &*soon), ("erasure.toml", shipped("erasure"))];
+    let printed = run(&files, &["check", "--format", "json", "soon.toml", "erasure.toml"]);
     insta::assert_snapshot!(printed, @r#"
     [
       {
@@ -136,13 +271,70 @@ fn programs_get_json() {
         ]
       },
       {
-        "file": "booking.toml",
+        "file": "erasure.toml",
         "ok": true,
         "definition": {
-          "name": "booking",
+          "name": "erasure",
           "version": 1
         },
-        "problems": []
+        "problems": [],
+        "modelCheck": {
+          "states": N,
+          "complete": true
+        },
+        "rehearsals": [
+          {
+            "title": "every step succeeds",
+            "transcript": [
+              "start                   -> erase-account #1",
+              "erase-account succeeded -> completed"
+            ],
+            "ended": "completed"
+          },
+          {
+            "title": "erase-account rejected",
+            "transcript": [
+              "start                  -> erase-account #1",
+              "erase-account rejected -> stuck at erase-account  refused"
+            ],
+            "ended": "stuck"
+          },
+          {
+            "title": "erase-account timed out for good",
+            "transcript": [
+              "start                       -> erase-account #1",
+              "erase-account #1 timed out  -> back off 1s",
+              "... 38 more attempts alike",
+              "erase-account #40 due       -> erase-account #40",
+              "erase-account #40 timed out -> stuck at erase-account  in doubt"
+            ],
+            "ended": "stuck"
+          },
+          {
+            "title": "erase-account failed for good",
+            "transcript": [
+              "start                 -> erase-account #1",
+              "erase-account failed  -> back off 1s             unavailable",
+              "... 38 more attempts alike",
+              "erase-account #40 due -> erase-account #40",
+              "erase-account failed  -> stuck at erase-account  unavailable"
+            ],
+            "ended": "stuck"
+          },
+          {
+            "title": "erase-account stuck, then redriven",
+            "transcript": [
+              "start                       -> erase-account #1",
+              "erase-account #1 timed out  -> back off 1s",
+              "... 38 more attempts alike",
+              "erase-account #40 due       -> erase-account #40",
+              "erase-account #40 timed out -> stuck at erase-account  in doubt",
+              "redrive                     -> erase-account #1        repaired",
+              "erase-account succeeded     -> completed               letter resolved"
+            ],
+            "ended": "completed"
+          }
+        ]
       }
     ]
     exit code 1

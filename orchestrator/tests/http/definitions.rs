@@ -151,6 +151,34 @@ async fn every_problem_is_named_with_its_place() {
 }
 
 #[tokio::test]
+async fn every_run_is_looked_at_before_a_definition_is_published() {
+    let service = Service::start().await;
+    let said = &register(&service, &with_schemas(PARCEL)).await.json()["modelCheck"];
+    assert!(said["states"].as_u64().unwrap() > 100 && said["complete"] == true, "{said}");
+
+    let (collect, deliver) = PARCEL.split_once("[[step]]").unwrap().1.split_once("[[step]]").unwrap();
+    let head = PARCEL.split_once("[[step]]").unwrap().0.replace("parcel\"\nversion", "hasty\"\nversion");
+    let deliver = deliver
+        .replace("courier.Delivered", "courier.Collected")
+        .replace("courier.Deliver\"", "courier.Collect\"");
+    let hasty = format!("{head}[[step]]{deliver}\n[[step]]{collect}");
+    let answered = toml(&service, &*hasty).await;
+    insta::assert_snapshot!(refused(&answered), @"
+    422 definition
+      definition 16:8: step `collect` (compensatable) cannot come after `deliver` (retriable): the order is compensatable steps, at most one pivot, retriable steps; move it before `deliver`, or make it retriable if it may be tried until it succeeds
+    ");
+    insta::assert_snapshot!(answered.json()["run"].as_str().unwrap(), @"
+    start                 -> deliver #1
+      courier: deliver #1 -> done
+    deliver succeeded     -> collect #1
+      courier: collect #1 -> refused
+    collect rejected      -> undo deliver #1  refused
+    = compensating: compensating, rejected
+    = really done: deliver (nothing undoes it)
+    ");
+}
+
+#[tokio::test]
 async fn every_wrong_schema_is_named() {
     let service = Service::start().await;
     let body = json!({"definition": PARCEL, "schemas": [
