@@ -1,5 +1,7 @@
 //! One saga's state, and what can happen to it. State is an enum that carries its data; nothing here decides.
 
+mod reading;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};

@@ -118,7 +118,7 @@ impl<'a> History<'a> {
         self.numbers(line, place, found);
         let recorded = std::str::from_utf8(&line.status).ok().and_then(Status::parse);
         self.status = recorded;
-        let event = match serde_json::from_slice::<Event>(&line.event) {
+        let event = match Event::from_json(&line.event) {
             Ok(event) => event,
             Err(error) => {
                 let what = format!("{} ({error})", String::from_utf8_lossy(&line.event));

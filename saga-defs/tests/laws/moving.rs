@@ -235,3 +235,19 @@ fn the_journal_tells_the_same_as_the_move() {
         Ok(())
     });
 }
+
+/// However an event was written, and whatever is not one: the fast reading is serde's.
+#[test]
+fn an_event_is_read_as_serde_reads_it() {
+    for_all(2_000, &(events(), any::<prop::sample::Index>(), any::<u8>()), |(event, at, byte)| {
+        let json = serde_json::to_vec(&event).expect("an event has a JSON form");
+        prop_assert_eq!(Event::from_json(&json).expect("what was written can be read"), event);
+        let mut torn = json.clone();
+        torn[at.index(json.len())] = byte;
+        for text in [torn.as_slice(), &json[..at.index(json.len())]] {
+            let (fast, serde) = (Event::from_json(text), serde_json::from_slice::<Event>(text));
+            prop_assert_eq!(fast.map_err(|e| e.to_string()), serde.map_err(|e| e.to_string()));
+        }
+        Ok(())
+    });
+}
