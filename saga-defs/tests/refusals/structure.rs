@@ -294,3 +294,27 @@ fn what_is_shown_of_a_text_is_short_and_printable() {
     assert!(said.lines().filter(|line| line.starts_with(' ')).all(|line| line.len() < 300), "{said}");
     assert!(!said.contains('\u{1b}'), "{said}");
 }
+
+#[test]
+fn a_text_nested_without_end_is_refused() {
+    let nested = |open: &str, close: &str| {
+        let most = 250_000 / (open.len() + close.len());
+        format!("name = {}1{}", open.repeat(most), close.repeat(most))
+    };
+    let dotted = |prefix: &str| format!("{prefix}{}b = 1\n", "a.".repeat(100_000));
+    for text in [
+        nested("[", "]"),
+        nested("{a=", "}"),
+        nested("[{a=", "}]"),
+        nested("[", ""),
+        nested("{a=", ""),
+        dotted(""),
+        dotted("[[step]]\nwith."),
+        format!("[{}b]\n", "a.".repeat(100_000)),
+        format!("[[{}b]]\n", "a.".repeat(100_000)),
+        format!("with = {{ {}b = 1 }}\n", "a.".repeat(100_000)),
+    ] {
+        let said = refused(&text, &Table::booking());
+        assert!(said.len() < 1_000_000, "{} bytes said", said.len());
+    }
+}
