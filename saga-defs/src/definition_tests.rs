@@ -82,6 +82,17 @@ fn the_recipe_is_withheld_when_more_is_wrong_than_the_order() {
 }
 
 #[test]
+fn a_problem_of_the_version_is_at_the_version() {
+    let at = |text: &str| {
+        let problem = Problem::at_version(text, "it is taken".to_owned(), "take another".to_owned());
+        format!("{problem} [{}]", &text[problem.span.clone()])
+    };
+    insta::assert_snapshot!(at(BOOKING), @"line 3, column 11: it is taken; take another [1]");
+    insta::assert_snapshot!(at("# version\n  \"version\"   =  7\nname = 1"), @"line 2, column 18: it is taken; take another [7]");
+    insta::assert_snapshot!(at("name = \"n\""), @"line 1, column 1: it is taken; take another []");
+}
+
+#[test]
 fn problems_are_told_up_to_a_limit() {
     let many: String = (0..1_000).map(|n| format!("key{n} = 1\n")).collect();
     let error = Definition::parse(&many).unwrap_err();

@@ -81,17 +81,6 @@ pub fn there_twice(source: &str, id: &DefinitionRef) -> Refusal {
     at_version(source, message, "give one of them another version".to_owned())
 }
 
-/// A problem of the line that gives the version, in a text that was read.
 fn at_version(source: &str, message: String, help: String) -> Refusal {
-    let mut begin = 0;
-    for (number, line) in source.split_inclusive('\n').enumerate() {
-        if line.starts_with("version") {
-            let span = begin..begin + line.trim_end().len();
-            let problem = Problem { line: number + 1, column: 1, span, message, help: Some(help) };
-            return Refusal { problems: vec![problem], run: None };
-        }
-        begin += line.len();
-    }
-    let problem = Problem { line: 1, column: 1, span: 0..0, message, help: Some(help) };
-    Refusal { problems: vec![problem], run: None }
+    Refusal { problems: vec![Problem::at_version(source, message, help)], run: None }
 }

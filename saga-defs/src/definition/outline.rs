@@ -20,7 +20,7 @@ use crate::spelling::did_you_mean;
 #[derive(Default)]
 pub(crate) struct Outline {
     pub(crate) name: Option<Spanned<Arc<str>>>,
-    version: Option<Spanned<u32>>,
+    pub(crate) version: Option<Spanned<u32>>,
     deadline: Duration,
     pub(crate) input: Option<Spanned<Arc<str>>>,
     pub(crate) steps: Vec<StepOutline>,

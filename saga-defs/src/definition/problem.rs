@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::outline::Outline;
 use super::{Definition, MAX_PROBLEMS};
 
 /// One thing that is wrong with a definition's text.
@@ -19,6 +20,15 @@ pub struct Problem {
     pub message: String,
     /// What to do.
     pub help: Option<String>,
+}
+
+impl Problem {
+    /// A problem of a text's version, found by whoever knows other texts, e.g. that it is published with other content.
+    /// It is at the start of a text that has no version.
+    pub fn at_version(source: &str, message: String, help: String) -> Self {
+        let outline = Outline::read(source, &mut Problems::new(source));
+        Problems::new(source).problem(outline.version.map_or(0..0, |version| version.span()), message, help)
+    }
 }
 
 fn help_suffix(help: Option<&str>) -> String {
@@ -70,21 +80,30 @@ impl<'a> Problems<'a> {
         if self.is_full() {
             return;
         }
+        let problem = self.problem(span, message, help);
+        if !self.unreadable.contains(&problem.line) {
+            self.found.push(problem);
+        }
+    }
+
+    fn problem(
+        &self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) -> Problem {
         let start = self.boundary(span.start);
         let end = self.boundary(span.end).max(start);
         let line = self.lines.partition_point(|begin| *begin <= start);
-        if self.unreadable.contains(&line) {
-            return;
-        }
         let begin = line.checked_sub(1).and_then(|at| self.lines.get(at)).copied().unwrap_or(0);
         let before = self.source.get(begin..start).unwrap_or_default();
-        self.found.push(Problem {
+        Problem {
             line,
             column: before.chars().count() + 1,
             span: start..end,
             message: message.into(),
             help: help.into(),
-        });
+        }
     }
 
     /// As [`Self::report`], of a step that stands in the wrong place.
