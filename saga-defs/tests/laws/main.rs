@@ -19,6 +19,7 @@ mod parsing;
 #[path = "../participants/mod.rs"]
 mod participants;
 mod recipe;
+mod rehearsals;
 mod rules;
 mod typed;
 mod versions;
