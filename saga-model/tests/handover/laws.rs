@@ -46,6 +46,18 @@ pub(crate) fn laws() -> Vec<Property<Shard>> {
                 Input::Reply(_) | Input::Start(_) => world.journal.contains(input),
             }))
         }),
+        Property::always(
+            "the owner asks for what is waited for on this broker",
+            |shard: &Shard, world: &World| {
+                // One saga: what it waits for is the answer to its last command.
+                let last = world.journal.len() as u8;
+                shard.keeps([0, 1].into_iter().filter_map(|process| world.owner(process)).all(|owner| {
+                    let acting = owner.epoch == world.row.epoch && owner.doing == Doing::Nothing;
+                    let asked = owner.unpublished.contains_key(&last) || owner.again == Some(last);
+                    !acting || last == 0 || world.here.contains(&last) || asked
+                }))
+            },
+        ),
         Property::sometimes("everything is done by the second owner", |shard: &Shard, world: &World| {
             let all = usize::from(shard.few.starts + shard.few.replies);
             world.row.owner == Some(1)

@@ -7,7 +7,7 @@ use stateright::{Model, Property};
 
 use crate::laws::laws;
 use crate::rules::{Rules, Unknown, Watermark};
-use crate::world::{Commit, Doing, Fault, Few, Input, Late, Owner, Process, World};
+use crate::world::{Commit, Doing, Fault, Few, Input, Late, NewBroker, Owner, Process, World};
 
 pub(crate) struct Shard {
     pub(crate) rules: Rules,
@@ -39,6 +39,8 @@ pub(crate) enum Step {
     /// The group takes the shard away.
     Revoke(usize),
     Crash(usize),
+    /// The broker is replaced by an empty one, and all processes start anew.
+    ReplaceBroker,
     /// A batch of one input is decided and its commit sent.
     Decide(usize, Input),
     /// The watermark is saved.
@@ -74,11 +76,14 @@ impl Model for Shard {
         if world.fault.is_some() {
             return;
         }
+        if world.left.brokers > 0 {
+            steps.push(Step::ReplaceBroker);
+        }
         steps.extend(world.late.iter().map(|late| Step::Late(*late)));
         for process in [0, 1] {
             match &world.processes[process] {
                 Process::Without => self.claims(world, process, steps),
-                Process::Claimed(_) => steps.push(Step::Recover(process)),
+                Process::Claimed(..) => steps.push(Step::Recover(process)),
                 Process::Owner(owner) => self.of_owner(world, process, owner, steps),
             }
             if world.left.crashes > 0 && world.processes[process] != Process::Without {
@@ -115,8 +120,8 @@ impl Shard {
     }
 
     fn of_owner(&self, world: &World, process: usize, owner: &Owner, steps: &mut Vec<Step>) {
-        for (seq, input) in &owner.unpublished {
-            let delivered = world.published.contains(&(*seq, *input));
+        for seq in owner.unpublished.keys().chain(&owner.again) {
+            let delivered = world.here.contains(seq);
             steps.push(if delivered {
                 Step::Acknowledge(process, *seq)
             } else {
@@ -130,7 +135,8 @@ impl Shard {
                 self.claims(world, process, steps);
                 steps.push(Step::Revoke(process));
                 steps.extend(world.asked.iter().map(|input| Step::Decide(process, *input)));
-                if owner.offset < self.few.replies {
+                // Of another broker there are no replies in this model.
+                if world.broker == 0 && owner.offset < self.few.replies {
                     steps.push(Step::Decide(process, Input::Reply(owner.offset)));
                 }
                 if self.watermark(owner) != owner.saved_published {
@@ -175,8 +181,8 @@ impl Shard {
         match step {
             Step::Claim(process) => {
                 world.left.claims -= 1;
-                claim(world, process);
-                world.processes[process] = Process::Claimed(world.row);
+                let new_broker = claim(world, process);
+                world.processes[process] = Process::Claimed(world.row, new_broker);
             }
             Step::ClaimLost(process) => {
                 world.left.losses -= 1;
@@ -194,10 +200,16 @@ impl Shard {
                 }
                 world.processes[process] = Process::Without;
             }
+            Step::ReplaceBroker => {
+                world.left.brokers -= 1;
+                world.broker += 1;
+                world.here.clear();
+                world.processes = [Process::Without, Process::Without];
+            }
             Step::Late(late) => {
                 world.late.remove(&late);
                 match late {
-                    Late::Claim(process) => claim(world, process),
+                    Late::Claim(process) => _ = claim(world, process),
                     Late::Commit(commit) => _ = self.commit(world, commit),
                     Late::Renew(epoch) => _ = renew(world, epoch),
                 }
@@ -221,7 +233,7 @@ impl Shard {
 
     /// As `Recovery::recover` and `Lane::take_in`.
     fn recover(&self, world: &mut World, process: usize) {
-        let Process::Claimed(claimed) = world.processes[process] else { return };
+        let Process::Claimed(claimed, NewBroker(new_broker)) = world.processes[process] else { return };
         let rows = (1..).zip(world.journal.iter().copied());
         let above = rows.filter(|(seq, _)| *seq > claimed.published_seq && self.rules.publish_again);
         world.processes[process] = Process::Owner(Owner {
@@ -230,6 +242,7 @@ impl Shard {
             offset: claimed.offset,
             saved_published: claimed.published_seq,
             unpublished: above.collect::<BTreeMap<u8, Input>>(),
+            again: Some(world.journal.len() as u8).filter(|last| new_broker && *last > 0),
             doing: Doing::Nothing,
         });
     }
@@ -274,9 +287,13 @@ impl Shard {
                 owner.doing = Doing::Unknown(commit);
             }
             (Step::Deliver(_, seq), _) => {
-                world.published.extend(owner.unpublished.get(&seq).map(|input| (seq, *input)))
+                world.published.extend(owner.unpublished.get(&seq).map(|input| (seq, *input)));
+                world.here.insert(seq);
             }
-            (Step::Acknowledge(_, seq), _) => _ = owner.unpublished.remove(&seq),
+            (Step::Acknowledge(_, seq), _) => {
+                owner.unpublished.remove(&seq);
+                owner.again = owner.again.filter(|again| *again != seq);
+            }
             _ => {}
         }
         Some(owner)
@@ -381,9 +398,16 @@ impl Shard {
     }
 }
 
-fn claim(world: &mut World, process: usize) {
+/// As `Store::claim`.
+fn claim(world: &mut World, process: usize) -> NewBroker {
     world.row.epoch += 1;
     world.row.owner = Some(process);
+    let new_broker = world.row.broker != world.broker;
+    if new_broker {
+        world.row.broker = world.broker;
+        world.row.offset = 0;
+    }
+    NewBroker(new_broker)
 }
 
 fn renew(world: &mut World, epoch: u8) -> bool {
@@ -400,6 +424,7 @@ pub(crate) fn words(step: &Step) -> String {
         Step::ClaimLost(of) => format!("{} claims the shard; no answer", name(of)),
         Step::Recover(of) => format!("{} reads what is above the watermark", name(of)),
         Step::Revoke(of) => format!("{} lets the shard go", name(of)),
+        Step::ReplaceBroker => "  the broker is replaced, everybody starts anew".to_owned(),
         Step::Crash(of) => format!("{} crashes", name(of)),
         Step::Decide(of, input) => format!("{} sends a commit of {}", name(of), in_words(*input)),
         Step::Save(of) => format!("{} sends its watermark", name(of)),

@@ -16,13 +16,17 @@ pub(crate) struct Few {
     pub(crate) starts: u8,
     /// Batches that write something and move neither journal nor offset.
     pub(crate) notes: u8,
+    /// The broker is replaced by an empty one, and all processes start anew.
+    pub(crate) brokers: u8,
 }
 
 impl Few {
-    pub(crate) const SOME: Self = Self { claims: 2, crashes: 1, losses: 1, replies: 1, starts: 1, notes: 0 };
+    pub(crate) const SOME: Self =
+        Self { claims: 2, crashes: 1, losses: 1, replies: 1, starts: 1, notes: 0, brokers: 0 };
     pub(crate) const LOSSES: Self =
-        Self { claims: 3, crashes: 0, losses: 2, replies: 1, starts: 0, notes: 0 };
-    pub(crate) const NOTES: Self = Self { claims: 2, crashes: 1, losses: 1, replies: 0, starts: 1, notes: 1 };
+        Self { claims: 3, crashes: 0, losses: 2, replies: 1, starts: 0, notes: 0, brokers: 0 };
+    pub(crate) const NOTES: Self =
+        Self { claims: 2, crashes: 1, losses: 1, replies: 0, starts: 1, notes: 1, brokers: 0 };
 }
 
 /// What a batch is made of.
@@ -44,6 +48,8 @@ pub(crate) struct Row {
     pub(crate) published_seq: u8,
     pub(crate) offset: u8,
     pub(crate) owner: Option<usize>,
+    /// The incarnation of the broker that the offset belongs to.
+    pub(crate) broker: u8,
 }
 
 /// A commit of one batch, as it is sent; without an input it saves the watermark.
@@ -65,13 +71,17 @@ pub(crate) enum Late {
     Renew(u8),
 }
 
+/// The claim has found the offset of another broker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct NewBroker(pub(crate) bool);
+
 /// One process.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Process {
     /// The shard is not its own.
     Without,
-    /// It has claimed the shard and not yet read the journal.
-    Claimed(Row),
+    /// It has claimed the shard, perhaps for a broker that is new to it, and not yet read the journal.
+    Claimed(Row, NewBroker),
     Owner(Owner),
 }
 
@@ -83,6 +93,8 @@ pub(crate) struct Owner {
     pub(crate) saved_published: u8,
     /// Records handed to the producer and not acknowledged.
     pub(crate) unpublished: BTreeMap<u8, Input>,
+    /// The command that is waited for, handed to the producer once more, since the broker is a new one.
+    pub(crate) again: Option<u8>,
     pub(crate) doing: Doing,
 }
 
@@ -116,6 +128,10 @@ pub(crate) struct World {
     pub(crate) notes: BTreeSet<u8>,
     /// What the broker has, by journal row and what was published for it.
     pub(crate) published: BTreeSet<(u8, Input)>,
+    /// The incarnation of the broker.
+    pub(crate) broker: u8,
+    /// What this broker has.
+    pub(crate) here: BTreeSet<u8>,
     pub(crate) late: BTreeSet<Late>,
     pub(crate) processes: [Process; 2],
     /// The clients that were told that their saga is started, and the notes that were taken for written.
@@ -134,6 +150,8 @@ impl World {
             journal: Vec::new(),
             notes: BTreeSet::new(),
             published: BTreeSet::new(),
+            broker: 0,
+            here: BTreeSet::new(),
             late: BTreeSet::new(),
             processes: [Process::Without, Process::Without],
             told: BTreeSet::new(),
@@ -146,7 +164,7 @@ impl World {
     pub(crate) fn owner(&self, process: usize) -> Option<&Owner> {
         match &self.processes[process] {
             Process::Owner(owner) => Some(owner),
-            Process::Without | Process::Claimed(_) => None,
+            Process::Without | Process::Claimed(..) => None,
         }
     }
 }
