@@ -15,7 +15,7 @@ use schemas::{Catalog, SchemaError};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use self::examine::{ModelCheck, Refusal};
+use self::examine::{MAX_VERSION, ModelCheck, Refusal};
 use crate::definitions::{Definitions, Entry, Published};
 use crate::engine::clock;
 use crate::store::definitions::{Publication, SchemaRow};
@@ -240,7 +240,18 @@ fn bring(
     let mut catalog = published.catalog().clone();
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
     for (position, Brought { origin, text }) in brought.iter().enumerate() {
-        let placed = catalog.place(origin, text).map_err(|error| vec![error]);
+        let placed = catalog.place(origin, text).and_then(|placed| match placed {
+            (_, version) if version > MAX_VERSION => {
+                let (origin, field) = (origin.clone(), String::new());
+                Err(SchemaError::Refused {
+                    origin,
+                    field,
+                    reason: format!("the version is above {MAX_VERSION}"),
+                })
+            }
+            placed => Ok(placed),
+        });
+        let placed = placed.map_err(|error| vec![error]);
         let added = placed.and_then(|(name, version)| {
             let row =
                 SchemaRow { name: name.to_string(), version, origin: origin.clone(), source: text.clone() };

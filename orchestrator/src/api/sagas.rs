@@ -111,7 +111,7 @@ pub(crate) async fn start_saga(app: Arc<App>, asked: Asked, body: Body) -> Answe
     let input = fields.object("input");
     let mut definition = None;
     if let Some(name) = &name {
-        match named(&app, name, version) {
+        match named(&app, name, version).await? {
             Ok(found) => definition = Some(found),
             Err(error) => fields.complain([error]),
         }
@@ -136,7 +136,21 @@ pub(crate) async fn start_saga(app: Arc<App>, asked: Asked, body: Body) -> Answe
     start(&app, request).await
 }
 
-fn named(app: &App, name: &str, version: Option<i64>) -> Result<Arc<Definition>, FieldError> {
+/// A definition that is known, also one that another process published a moment ago.
+async fn named(
+    app: &App,
+    name: &str,
+    version: Option<i64>,
+) -> Result<Result<Arc<Definition>, FieldError>, Problem> {
+    let found = known(app, name, version);
+    if found.is_ok() {
+        return Ok(found);
+    }
+    app.api.registrar.refresh().await?;
+    Ok(known(app, name, version))
+}
+
+fn known(app: &App, name: &str, version: Option<i64>) -> Result<Arc<Definition>, FieldError> {
     let definitions = &app.api.definitions;
     let newest = definitions
         .newest(name)

@@ -144,6 +144,11 @@ async fn every_problem_is_named_with_its_place() {
       definition 3:12: `soon` is not a duration; write e.g. 200ms, 5s, 15m, 2h
       definition 17:8: there is no kind `retryable`; did you mean `retriable`?
     ");
+    let huge = PARCEL.replace("version = 1", "version = 4294967295");
+    insta::assert_snapshot!(refused(&register(&service, &with_schemas(&huge)).await), @"
+    422 definition
+      definition 2:11: `version` is the number 4294967295, which is not allowed; give it a number from 1 to 2147483647
+    ");
     insta::assert_snapshot!(refused(&toml(&service, "name = ").await), @"
     422 definition
       definition 1:8: this is not TOML: string values must be quoted, expected literal string; write one `key = value` a line, with texts in quotes

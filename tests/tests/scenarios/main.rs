@@ -9,6 +9,7 @@ mod messages;
 mod operators;
 mod outages;
 mod outcomes;
+mod registration;
 mod requests;
 mod settings;
 mod starts;
