@@ -15,7 +15,7 @@ use schemas::{Catalog, SchemaError};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use self::examine::{MAX_VERSION, ModelCheck, Refusal};
+use self::examine::{ModelCheck, Refusal};
 use crate::definitions::{Definitions, Entry, Published};
 use crate::engine::clock;
 use crate::store::definitions::{Publication, SchemaRow};
@@ -24,6 +24,8 @@ use crate::store::{Store, StoreError};
 
 /// One definition brings at most this many schemas: it has at most 64 steps with four messages each.
 pub const MAX_SCHEMAS: usize = 256;
+/// The largest version of a schema that the database can keep.
+const MAX_SCHEMA_VERSION: u32 = i32::MAX.unsigned_abs();
 /// How often something is checked anew because others published in between.
 const PUBLISH_TRIES: usize = 5;
 /// Model checks at a time: each may keep a core and a good part of the memory busy.
@@ -241,12 +243,12 @@ fn bring(
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
     for (position, Brought { origin, text }) in brought.iter().enumerate() {
         let placed = catalog.place(origin, text).and_then(|placed| match placed {
-            (_, version) if version > MAX_VERSION => {
+            (_, version) if version > MAX_SCHEMA_VERSION => {
                 let (origin, field) = (origin.clone(), String::new());
                 Err(SchemaError::Refused {
                     origin,
                     field,
-                    reason: format!("the version is above {MAX_VERSION}"),
+                    reason: format!("the version is above {MAX_SCHEMA_VERSION}"),
                 })
             }
             placed => Ok(placed),

@@ -19,6 +19,9 @@ pub const COMMAND_PARTITIONS: u16 = 4;
 /// Partitions of all other topics.
 pub const TOPIC_PARTITIONS: u16 = 2;
 
+/// The topic that scenarios make by registering a definition.
+const REGISTERED: &str = "courier.commands";
+
 /// Where a real broker is. Without it each stack has an embedded one.
 const REAL: &str = "TEST_KAFKA_BOOTSTRAP_SERVERS";
 
@@ -51,7 +54,7 @@ impl Kafka {
         static ALONE: OnceLock<Arc<Mutex<()>>> = OnceLock::new();
         let guard = ALONE.get_or_init(Arc::default).clone().lock_owned().await;
         let settings = KafkaSettings::plain(servers);
-        let names: Vec<&str> = specs.iter().map(|spec| &*spec.name).collect();
+        let names: Vec<&str> = specs.iter().map(|spec| &*spec.name).chain([REGISTERED]).collect();
         topics::remove(&settings, &names).await.context("remove the topics of the scenario before")?;
         topics::ensure(&settings, &specs).await.context("make the topics of this scenario")?;
         Ok(Self::Real { settings, guard })

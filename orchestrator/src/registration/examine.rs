@@ -7,8 +7,6 @@ use saga_model::{Bounds, Verdict};
 use schemas::Catalog;
 use serde::{Deserialize, Serialize};
 
-/// The largest version that the database can keep.
-pub const MAX_VERSION: u32 = i32::MAX.unsigned_abs();
 /// How far the model check goes before it says that a definition is too large for it.
 pub const BOUNDS: Bounds = Bounds::WAITED_FOR;
 
@@ -39,13 +37,7 @@ pub fn read(
     catalog: &Catalog,
     participants: &Participants,
 ) -> Result<Definition, DefinitionError> {
-    let definition = check::check(source, catalog, participants)?;
-    if definition.id.version > MAX_VERSION {
-        let Refusal { problems, .. } =
-            at_version(source, "the version is too large".to_owned(), format!("use at most {MAX_VERSION}"));
-        return Err(DefinitionError { problems, misordered: None });
-    }
-    Ok(definition)
+    check::check(source, catalog, participants)
 }
 
 /// The problems, and where the order of the kinds is the only one, the run that goes wrong for it. Takes as long as

@@ -90,10 +90,10 @@ async fn start(api: &Api, street: &str) -> Result<SagaId> {
 #[test]
 fn what_one_process_registers_every_process_runs() {
     on_own_stack(TWO, async |stack| {
-        let courier = courier(stack).await?;
         let apis = stack.apis();
         let [first, second] = apis.as_slice() else { bail!("two are needed") };
         register(first, PARCEL).await?;
+        let courier = courier(stack).await?;
         // Nothing is waited for: a name that the other process does not know makes it look.
         for api in [second, first] {
             for street in ["Elm Street", "Oak Street", "Ash Street", "Fir Street"] {
@@ -109,9 +109,9 @@ fn what_one_process_registers_every_process_runs() {
 #[test]
 fn a_saga_stays_on_its_version_and_everything_survives_a_restart_without_folders() {
     on_own_stack(TWO, async |stack| {
-        let courier = courier(stack).await?;
         let api = stack.api()?;
         register(&api, PARCEL).await?;
+        let courier = courier(stack).await?;
         courier.handle("Elm Street", "Collect", &[Manner::Fail, Manner::Fail, Manner::Fail, Manner::Do]);
         let old = start(&api, "Elm Street").await?;
         register(&api, DIRECT).await?;

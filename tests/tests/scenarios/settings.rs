@@ -6,6 +6,7 @@ use tests::process::{Environment, Program, Service};
 use tests::scenario::{on_no_stack, on_own_stack};
 use tests::stack::Options;
 use tests::wait::SOON;
+use uuid::Uuid;
 
 /// Starts a program with one setting wrong and gives what it says.
 async fn complaint(program: Program, name: &str, value: Option<&str>) -> Result<String> {
@@ -122,6 +123,57 @@ fn that_do_not_fit_what_is_there() {
         orchestrator: topic accounts.commands has 4 partitions, expected 3
         DEFINITIONS_DIR: found "/no/such/folder", allowed: a folder of definitions (*.toml)
         "#);
+        Ok(())
+    });
+}
+
+#[test]
+fn every_problem_of_every_definition_is_shown() {
+    let one = Options { workers: false, ..Options::default() };
+    on_own_stack(one, async |stack| {
+        let folder = std::env::temp_dir().join(format!("definitions-{}", Uuid::new_v4()));
+        std::fs::create_dir(&folder)?;
+        let postpaid = "name = 'postpaid'\nversion = 1\ninput = 'booking.StartBooking'\n";
+        std::fs::write(folder.join("a.toml"), format!("{postpaid}deadline = 'soon'\n"))?;
+        let erasure = saga_defs::Shipped::named("erasure").context("it ships")?.text;
+        std::fs::write(folder.join("b.toml"), erasure.replace("40", "41"))?;
+        let mut settings = stack.environment(Program::Orchestrator);
+        settings.insert("DEFINITIONS_DIR".to_owned(), folder.display().to_string());
+        let log = stack.log(Program::Orchestrator);
+        let service = Service::start(Program::Orchestrator, &["serve"], &settings, &log)?;
+        let status = service.ended(SOON).await?;
+        let output = service.output()?.replace(&folder.display().to_string(), "FOLDER");
+        std::fs::remove_dir_all(&folder)?;
+        let shown = output.find("error:").and_then(|at| output.get(at..)).unwrap_or(&output);
+        let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+        assert_snapshot!(format!("{}\n{status}", lines.join("\n")), @"
+        error: a definition needs `step`
+         --> FOLDER/a.toml:1:1
+          |
+        1 | name = 'postpaid'
+          | ^
+          |
+          = help: add e.g. `[[step]]`
+
+        error: `soon` is not a duration
+         --> FOLDER/a.toml:4:12
+          |
+        4 | deadline = 'soon'
+          |            ^^^^^^
+          |
+          = help: write e.g. 200ms, 5s, 15m, 2h
+
+        error: erasure version 1 is published with other content, and a published version never changes
+         --> FOLDER/b.toml:4:11
+          |
+        4 | version = 1
+          |           ^
+          |
+          = help: give it version 2
+
+        DEFINITIONS_DIR: found FOLDER (2 of 6 definitions wrong, see above), allowed: definitions that `orchestrator check` finds right
+        exit status: 2
+        ");
         Ok(())
     });
 }
