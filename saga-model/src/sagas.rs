@@ -244,3 +244,7 @@ fn sent(effects: &[Effect]) -> Option<Try> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+#[path = "sagas_tests.rs"]
+mod tests;
