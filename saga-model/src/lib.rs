@@ -57,7 +57,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// For a check that somebody waits for, e.g. at registration: six steps or so are checked to the end.
+    /// For a check that somebody waits for, e.g. at registration: four or five steps are checked to the end, about eight
+    /// without interventions.
     pub const WAITED_FOR: Self = Self { states: 200_000, time: Duration::from_secs(5) };
 }
 
@@ -78,6 +79,8 @@ pub enum Verdict {
         states: usize,
         /// Which bound was met.
         bound: Bound,
+        /// Every run with this many interventions was looked at; `None`: not even all without any.
+        complete: Option<Interventions>,
     },
     /// A run ends wrong, or there is no run that ends as one should.
     Wrong {
@@ -121,18 +124,17 @@ pub fn check_with<R: Rules + Clone>(
     bounds: Bounds,
 ) -> Verdict {
     let until = Instant::now() + bounds.time;
-    let each = |allowed| {
-        let run = Run::new(rules.clone(), definition, Interventions(allowed), bounds.states, until);
-        search(run, bounds)
-    };
-    let mut verdict = each(0);
-    for allowed in 1..=interventions.0 {
-        match verdict {
-            Verdict::Holds { .. } => verdict = each(allowed),
-            Verdict::TooLarge { .. } | Verdict::Wrong { .. } => break,
+    let mut complete = None;
+    let mut states = 0;
+    for allowed in (0..=interventions.0).map(Interventions) {
+        let run = Run::new(rules.clone(), definition, allowed, bounds.states, until);
+        match search(run, bounds) {
+            Verdict::Holds { states: found } => (states, complete) = (found, Some(allowed)),
+            Verdict::TooLarge { states, bound, .. } => return Verdict::TooLarge { states, bound, complete },
+            wrong @ Verdict::Wrong { .. } => return wrong,
         }
     }
-    verdict
+    Verdict::Holds { states }
 }
 
 fn search<R: Rules>(run: Run<R>, bounds: Bounds) -> Verdict {
@@ -150,8 +152,12 @@ fn search<R: Rules>(run: Run<R>, bounds: Bounds) -> Verdict {
         }
     }
     match run.search.end.get() {
-        Some(End::States) => return Verdict::TooLarge { states, bound: Bound::States(bounds.states) },
-        Some(End::Time) => return Verdict::TooLarge { states, bound: Bound::Time(bounds.time) },
+        Some(End::States) => {
+            return Verdict::TooLarge { states, bound: Bound::States(bounds.states), complete: None };
+        }
+        Some(End::Time) => {
+            return Verdict::TooLarge { states, bound: Bound::Time(bounds.time), complete: None };
+        }
         Some(End::Found) | None => {}
     }
     let missing = properties.iter().find(|property| {

@@ -71,14 +71,23 @@ fn every_shape_up_to_two_steps_and_some_larger_ones() {
 fn what_is_too_large_says_so() {
     let definition = shape(&"c".repeat(64));
     let few = Bounds { states: 1_000, ..UNBOUNDED };
-    let Verdict::TooLarge { states, bound } = check(&definition, few) else {
+    let Verdict::TooLarge { states, bound, complete } = check(&definition, few) else {
         panic!("64 steps are too many")
     };
     assert!(states >= 1_000, "{states}");
-    assert_eq!(bound, Bound::States(1_000));
+    assert_eq!((bound, complete), (Bound::States(1_000), None));
     let short = Bounds { time: Duration::ZERO, ..UNBOUNDED };
     assert_eq!(
         check(&definition, short),
-        Verdict::TooLarge { states: 0, bound: Bound::Time(Duration::ZERO) }
+        Verdict::TooLarge { states: 0, bound: Bound::Time(Duration::ZERO), complete: None }
     );
+}
+
+#[test]
+fn what_is_too_large_says_how_much_of_it_was_seen() {
+    let Verdict::TooLarge { complete, .. } = check(&shape("cc"), Bounds { states: 5_000, ..UNBOUNDED })
+    else {
+        panic!("two steps with an intervention have more worlds");
+    };
+    assert_eq!(complete, Some(Interventions(0)));
 }
