@@ -183,10 +183,10 @@ fn a_published_version_stays_as_it_is() {
     let printed = run(&[("erasure.toml", &changed)], &["check", "erasure.toml"]);
     insta::assert_snapshot!(printed, @"
     error: erasure version 1 is published with other content, and a published version never changes
-     --> erasure.toml:4:1
+     --> erasure.toml:4:11
       |
     4 | version = 1
-      | ^^^^^^^^^^^
+      |           ^
       |
       = help: give it version 2
 
