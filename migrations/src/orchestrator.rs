@@ -8,7 +8,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Tables), Box::new(Schemas)]
+        vec![Box::new(Tables), Box::new(Schemas), Box::new(Republish)]
     }
 
     fn migration_table_name() -> DynIden {
@@ -196,4 +196,31 @@ COMMENT ON COLUMN schema.origin IS 'Where the text came from, for people.';
 
 ALTER TABLE definition ADD COLUMN model_check json;
 COMMENT ON COLUMN definition.model_check IS 'What the model check said when the version was published; null: there was none.';
+";
+
+struct Republish;
+
+impl MigrationName for Republish {
+    fn name(&self) -> &'static str {
+        "o0003_republish"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Republish {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(REPUBLISH).await?;
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared("ALTER TABLE shard DROP COLUMN republish").await?;
+        Ok(())
+    }
+}
+
+/// A claim for a new broker makes the row one of that broker at once. This remembers what is still to be done for it.
+const REPUBLISH: &str = r"
+ALTER TABLE shard ADD COLUMN republish boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN shard.republish IS 'The broker of incarnation may lack commands that sagas wait for: whoever claims the shard publishes them again.';
 ";

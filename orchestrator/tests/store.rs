@@ -82,6 +82,7 @@ fn batch(claimed: &[Claimed], rows: i64) -> Writes {
             published_seq: claim.published_seq,
             inbox_offset: claim.inbox_offset + 1,
             open_from: claim.open_from,
+            republish: claim.republish,
         });
     }
     writes
@@ -253,16 +254,46 @@ async fn the_number_of_shards_is_remembered() {
     assert!(matches!(error, ShardCountError::Differs { remembered: 4, found: 8 }), "{error:?}");
 }
 
+/// Says under another broker that everything that waits has been published again.
+fn republished(claimed: &[Claimed]) -> Writes {
+    let mut writes = batch(claimed, 1);
+    writes.shards.iter_mut().for_each(|advance| advance.republish = false);
+    writes
+}
+
 #[tokio::test]
 async fn another_broker_means_reading_from_the_start() {
     let store = store().await;
     let claimed = claim(&store, &[0], "only").await;
-    assert!(claimed[0].new_broker, "the first broker is a new one");
-    store.commit(&batch(&claimed, 1)).await.unwrap();
+    assert!(claimed[0].republish, "the first broker is a new one");
+    store.commit(&republished(&claimed)).await.unwrap();
     let again = claim(&store, &[0], "only").await;
-    assert_eq!((again[0].inbox_offset, again[0].new_broker), (1, false));
+    assert_eq!((again[0].inbox_offset, again[0].republish), (1, false));
     let moved = store.claim(&[Shard(0)], "only", "broker-2").await.unwrap();
-    assert_eq!((moved[0].inbox_offset, moved[0].new_broker), (0, true));
+    assert_eq!((moved[0].inbox_offset, moved[0].republish), (0, true));
+}
+
+#[tokio::test]
+async fn every_claim_publishes_again_until_a_commit_of_the_newest_owner_says_that_it_is_done() {
+    let store = store().await;
+    let unanswered = claim(&store, &[0], "first").await;
+    let first = claim(&store, &[0], "first").await;
+    assert!(first[0].republish, "the claim before came to nothing");
+    assert_eq!(store.commit(&batch(&first, 1)).await.unwrap(), Committed::Yes);
+    let renewed = store.renew(&[(Shard(0), first[0].epoch)]).await.unwrap();
+    assert!(renewed[0].republish, "a renewal changes nothing about it");
+
+    let second = claim(&store, &[0], "second").await;
+    assert_eq!((second[0].inbox_offset, second[0].republish), (1, true), "read on, but publish again");
+    for old in [unanswered, renewed] {
+        let old = vec![Claimed { next_seq: 2, ..old[0].clone() }];
+        assert_eq!(store.commit(&republished(&old)).await.unwrap(), Committed::Fenced);
+    }
+    assert!(claim(&store, &[0], "third").await[0].republish, "only the owner can tell");
+
+    let third = claim(&store, &[0], "third").await;
+    assert_eq!(store.commit(&republished(&third)).await.unwrap(), Committed::Yes);
+    assert!(!claim(&store, &[0], "fourth").await[0].republish);
 }
 
 /// A backup or a verification reads the journal for a long time. Making a partition must not queue every commit behind it.

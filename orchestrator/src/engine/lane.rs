@@ -263,9 +263,7 @@ impl Lane {
         self.shown.update(|health| health.database = None);
         for advance in &batch.writes.shards {
             if let Some(owned) = self.shards.get_mut(advance.shard) {
-                owned.next_seq = advance.next_seq;
-                owned.inbox_offset = advance.inbox_offset;
-                owned.saved_published = advance.published_seq;
+                owned.follow(advance);
             }
         }
         for (shard, saga, wake) in batch.rearmed {
@@ -277,18 +275,14 @@ impl Lane {
         let outgoing: Vec<Outgoing> = batch
             .outgoing
             .into_iter()
-            .filter(|outgoing| outgoing.origin.is_none_or(|(shard, _)| ours(shard)))
+            .filter(|outgoing| outgoing.origin.is_none_or(|origin| ours(origin.shard())))
             .collect();
         for (id, moved) in moved {
             self.shards.set_wake(moved.shard, id, moved.wake);
             self.remember(id, moved.held);
         }
-        for outgoing in &outgoing {
-            if let Some((shard, seq)) = outgoing.origin
-                && let Some(owned) = self.shards.get_mut(shard)
-            {
-                owned.begin_publish(seq);
-            }
+        for origin in outgoing.iter().filter_map(|outgoing| outgoing.origin) {
+            self.shards.begin_publish(origin);
         }
         for outgoing in outgoing {
             self.publisher.send(outgoing);
@@ -387,10 +381,8 @@ impl Lane {
                 Settled::Acknowledged(outgoing) => (outgoing, None),
                 Settled::Refused(outgoing, code, text) => (outgoing, Some((code, text))),
             };
-            if let Some((shard, seq)) = outgoing.origin
-                && let Some(owned) = self.shards.get_mut(shard)
-            {
-                owned.end_publish(seq);
+            if let Some(origin) = outgoing.origin {
+                self.shards.end_publish(origin);
             }
             match (outgoing.attempt, problem) {
                 (Some(sent), None) => {
@@ -403,10 +395,10 @@ impl Lane {
                     refused.push(Arrived { input, asker: None });
                 }
                 (None, Some((_, text))) => {
-                    if let (Some(letter), Some((shard, _))) =
+                    if let (Some(letter), Some(origin)) =
                         (redrive_of(&outgoing.record.headers), outgoing.origin)
                     {
-                        let input = Input::CopyRefused(shard, letter, text.clone());
+                        let input = Input::CopyRefused(origin.shard(), letter, text.clone());
                         refused.push(Arrived { input, asker: None });
                     }
                     tracing::error!(topic = %outgoing.record.topic, text, "the broker refuses a record; it is left out");

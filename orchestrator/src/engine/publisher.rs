@@ -23,10 +23,29 @@ pub const LINGER: Duration = Duration::from_millis(1);
 pub struct Outgoing {
     /// What to send.
     pub record: Record,
-    /// The journal row that asked for it; `None` for what nothing waits for.
-    pub origin: Option<(Shard, i64)>,
+    /// What its acknowledgement is counted for; `None` if nothing rests on it.
+    pub origin: Option<Origin>,
     /// The attempt whose timeout runs from the confirmed publication.
     pub attempt: Option<SentAttempt>,
+}
+
+/// What the acknowledgement of a record is counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The journal row that asked for it: the watermark passes that row when the broker has all its records.
+    Row(Shard, i64),
+    /// A command below the watermark that is published again for a new broker: `republish` is cleared when the broker
+    /// has all of the shard's.
+    Again(Shard),
+}
+
+impl Origin {
+    /// Whose row it is about.
+    pub const fn shard(self) -> Shard {
+        match self {
+            Self::Row(shard, _) | Self::Again(shard) => shard,
+        }
+    }
 }
 
 /// The attempt that a record carries.
@@ -183,11 +202,7 @@ impl Publisher {
 
     /// Forgets what a shard that is no longer ours wanted to publish.
     pub fn forget(&mut self, shard: Shard) {
-        let of_shard = |outgoing: &Outgoing| {
-            let asked_by = outgoing.origin.or(outgoing.attempt.map(|sent| sent.row));
-            asked_by.is_some_and(|(of, _)| of == shard)
-        };
-        self.in_flight.retain(|_, outgoing| !of_shard(outgoing));
+        self.in_flight.retain(|_, outgoing| outgoing.origin.is_none_or(|origin| origin.shard() != shard));
     }
 
     /// Waits, at most this long, until what was handed over is acknowledged.

@@ -8,7 +8,7 @@ use saga_defs::saga::{Effect, State, Status, Try};
 
 use super::batch::{Held, ShardEffect};
 use super::clock;
-use super::publisher::{Outgoing, SentAttempt};
+use super::publisher::{Origin, Outgoing, SentAttempt};
 use super::records::RecordMaker;
 use super::shards::{NOTHING_OPEN, Owned, Wake};
 use crate::definitions::Definitions;
@@ -51,11 +51,12 @@ impl Recovery<'_> {
         let owned = Owned::new(claimed, generation);
         let wakes = self.open(claimed).await?;
         let mut outgoing = self.above_watermark(claimed).await?;
-        if claimed.new_broker {
-            // What the old broker had is gone with it: ask everyone again who has not answered.
+        if claimed.republish {
+            // What an old broker had is gone with it: ask everyone again who has not answered.
             let waiting: Vec<SagaId> = wakes.iter().map(|(id, _)| *id).collect();
-            let again: HashSet<(Shard, i64)> = outgoing.iter().filter_map(|out| out.origin).collect();
-            outgoing.extend(self.waiting_commands(&waiting, &again).await?);
+            let done: HashSet<(Shard, i64)> =
+                outgoing.iter().filter_map(|out| out.attempt).map(|sent| sent.row).collect();
+            outgoing.extend(self.waiting_commands(&waiting, &done).await?);
         }
         Ok(Recovered { shard: claimed.shard, owned, wakes, outgoing })
     }
@@ -109,8 +110,8 @@ impl Recovery<'_> {
         let mut outgoing = self.records_of(&rows).await?;
         outgoing.retain(|out| out.attempt.is_some());
         for out in &mut outgoing {
-            // These rows are below the watermark: nothing waits for them there.
-            out.origin = None;
+            // These rows are below the watermark, which does not go back for them.
+            out.origin = out.origin.map(|origin| Origin::Again(origin.shard()));
         }
         Ok(outgoing)
     }
@@ -149,7 +150,7 @@ impl Recovery<'_> {
         letters: &HashMap<DeadLetterId, LetterRow>,
     ) -> Option<Outgoing> {
         let of = saga_of(row).and_then(|id| held.get(&id));
-        let origin = (row.shard, row.seq);
+        let at_row = (row.shard, row.seq);
         let mut attempt = None;
         let record = match asked {
             Asked::Command(at) => {
@@ -157,7 +158,7 @@ impl Recovery<'_> {
                 let timeout = definition.step(at.step)?.timeout;
                 // The timeout runs only for the attempt that the saga still awaits.
                 let current = saga.state == State::Awaiting(*at);
-                attempt = current.then_some(SentAttempt { saga: saga.id, row: origin, at: *at, timeout });
+                attempt = current.then_some(SentAttempt { saga: saga.id, row: at_row, at: *at, timeout });
                 self.records.command(definition, saga, row.shard, *at, row.at, row.body.clone()?)?
             }
             Asked::Start => self.records.announce_start(&of?.saga, row.shard)?,
@@ -168,7 +169,7 @@ impl Recovery<'_> {
                 self.records.redriven(letters.get(letter)?, row.body.clone(), shard)
             }
         };
-        Some(Outgoing { record, origin: Some(origin), attempt })
+        Some(Outgoing { record, origin: Some(Origin::Row(row.shard, row.seq)), attempt })
     }
 }
 

@@ -8,6 +8,7 @@ use saga_defs::saga::{Saga, State};
 use saga_defs::time::Timestamp;
 use uuid::Uuid;
 
+use super::publisher::Origin;
 use crate::store::commit::ShardAdvance;
 use crate::store::shards::Claimed;
 
@@ -26,9 +27,13 @@ pub struct Owned {
     /// Records of earlier rebalances have another number and are not looked at.
     pub generation: u64,
     /// The `published_seq` in the row.
-    pub saved_published: i64,
+    saved_published: i64,
+    /// The `republish` in the row.
+    saved_republish: bool,
     /// How many records of each journal row are not yet acknowledged.
     unpublished: BTreeMap<i64, u32>,
+    /// How many commands that were published again for a new broker are not yet acknowledged.
+    again: u32,
     /// The sagas that wait for a reply or a timer.
     open: BTreeMap<SagaId, Wake>,
 }
@@ -53,7 +58,9 @@ impl Owned {
             inbox_offset: claimed.inbox_offset,
             generation,
             saved_published: claimed.published_seq,
+            saved_republish: claimed.republish,
             unpublished: BTreeMap::new(),
+            again: 0,
             open: BTreeMap::new(),
         }
     }
@@ -63,18 +70,43 @@ impl Owned {
         self.unpublished.first_key_value().map_or(self.next_seq - 1, |(seq, _)| seq - 1)
     }
 
-    /// One record of this row is handed to the producer.
-    pub fn begin_publish(&mut self, seq: i64) {
-        *self.unpublished.entry(seq).or_default() += 1;
+    /// Whether the broker may lack commands that sagas wait for. What is above the watermark does not count: it is
+    /// published again in any case.
+    pub const fn republish(&self) -> bool {
+        self.again > 0
     }
 
-    /// One record of this row is acknowledged.
-    pub fn end_publish(&mut self, seq: i64) {
-        if let Some(count) = self.unpublished.get_mut(&seq) {
-            *count -= 1;
-            if *count == 0 {
-                self.unpublished.remove(&seq);
+    /// Whether an idle shard's row is behind.
+    pub fn must_save(&self) -> bool {
+        (self.published_seq(), self.republish()) != (self.saved_published, self.saved_republish)
+    }
+
+    /// The row is as this commit has left it.
+    pub const fn follow(&mut self, advance: &ShardAdvance) {
+        self.next_seq = advance.next_seq;
+        self.inbox_offset = advance.inbox_offset;
+        self.saved_published = advance.published_seq;
+        self.saved_republish = advance.republish;
+    }
+
+    fn begin_publish(&mut self, origin: Origin) {
+        match origin {
+            Origin::Row(_, seq) => *self.unpublished.entry(seq).or_default() += 1,
+            Origin::Again(_) => self.again += 1,
+        }
+    }
+
+    fn end_publish(&mut self, origin: Origin) {
+        match origin {
+            Origin::Row(_, seq) => {
+                if let Some(count) = self.unpublished.get_mut(&seq) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.unpublished.remove(&seq);
+                    }
+                }
             }
+            Origin::Again(_) => self.again = self.again.saturating_sub(1),
         }
     }
 
@@ -129,6 +161,20 @@ impl Shards {
     pub fn remove(&mut self, shard: Shard) {
         if self.owned.remove(&shard).is_some() {
             self.by_time.retain(|&(_, of, _)| of != shard);
+        }
+    }
+
+    /// A record is handed to the producer.
+    pub fn begin_publish(&mut self, origin: Origin) {
+        if let Some(owned) = self.owned.get_mut(&origin.shard()) {
+            owned.begin_publish(origin);
+        }
+    }
+
+    /// A record is acknowledged, or refused for good.
+    pub fn end_publish(&mut self, origin: Origin) {
+        if let Some(owned) = self.owned.get_mut(&origin.shard()) {
+            owned.end_publish(origin);
         }
     }
 
@@ -241,7 +287,7 @@ mod tests {
 
     fn row(next_seq: i64, inbox_offset: i64) -> Claimed {
         let (shard, epoch, published_seq, open_from) = (Shard(3), 2, 0, NOTHING_OPEN);
-        Claimed { shard, epoch, next_seq, published_seq, inbox_offset, open_from, new_broker: false }
+        Claimed { shard, epoch, next_seq, published_seq, inbox_offset, open_from, republish: false }
     }
 
     /// A shard at 5 and 8, a commit that moves it to these numbers, and what the row shows afterwards.
@@ -255,6 +301,7 @@ mod tests {
             published_seq: 0,
             inbox_offset: commit.1,
             open_from: NOTHING_OPEN,
+            republish: false,
         };
         assert_eq!(owned.tells(&advance, &row(found.0, found.1)), expected, "{commit:?}, found {found:?}");
     }
@@ -267,5 +314,19 @@ mod tests {
         check((5, 9), (5, 8), Some(false));
         check((6, 8), (6, 8), Some(true));
         check((5, 8), (5, 8), None);
+    }
+
+    #[test]
+    fn a_new_broker_has_everything_when_all_that_was_published_again_is_acknowledged() {
+        let mut owned = Owned::new(&Claimed { published_seq: 4, republish: true, ..row(5, 8) }, 1);
+        let again = Origin::Again(Shard(3));
+        let mut told = vec![owned.republish()];
+        for change in [Owned::begin_publish, Owned::begin_publish, Owned::end_publish, Owned::end_publish] {
+            change(&mut owned, again);
+            told.push(owned.republish());
+        }
+        assert_eq!(told, [false, true, true, true, false]);
+        assert_eq!(owned.published_seq(), 4, "the watermark does not go back for it");
+        assert!(owned.must_save(), "the row does not say so yet");
     }
 }

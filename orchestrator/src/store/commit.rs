@@ -36,6 +36,8 @@ pub struct ShardAdvance {
     pub inbox_offset: i64,
     /// No saga below this id waits.
     pub open_from: Uuid,
+    /// Whether the broker may lack commands that sagas wait for.
+    pub republish: bool,
 }
 
 /// One appended line.
@@ -197,6 +199,7 @@ fn values(w: &Writes) -> Vec<Value> {
         column(&w.shards, |s| s.published_seq),
         column(&w.shards, |s| s.inbox_offset),
         column(&w.shards, |s| s.open_from),
+        column(&w.shards, |s| s.republish),
         column(&w.journal, |j| i32::from(j.shard.0)),
         column(&w.journal, |j| j.seq),
         column(&w.journal, |j| j.saga),
@@ -239,9 +242,10 @@ const COMMIT: &str = r"
 WITH fence AS (
     UPDATE shard AS s
     SET next_seq = f.next_seq, published_seq = f.published_seq,
-        inbox_offset = f.inbox_offset, open_from = f.open_from
-    FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[])
-        AS f(id, epoch, first_seq, next_seq, published_seq, inbox_offset, open_from)
+        inbox_offset = f.inbox_offset, open_from = f.open_from, republish = f.republish
+    FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[],
+                $8::boolean[])
+        AS f(id, epoch, first_seq, next_seq, published_seq, inbox_offset, open_from, republish)
     WHERE s.id = f.id AND s.epoch = f.epoch AND s.next_seq = f.first_seq
     RETURNING s.id
 ), held AS (
@@ -250,8 +254,8 @@ WITH fence AS (
     INSERT INTO journal (shard, seq, saga_id, revision, at, status, event, effects, body)
     SELECT j.shard, j.seq, j.saga_id, j.revision, j.at, j.status, j.event::json, j.effects::json,
            NULLIF(j.body, ''::bytea)
-    FROM held, unnest($8::int[], $9::bigint[], $10::uuid[], $11::int[], $12::timestamptz[], $13::text[],
-                      $14::text[], $15::text[], $16::bytea[])
+    FROM held, unnest($9::int[], $10::bigint[], $11::uuid[], $12::int[], $13::timestamptz[], $14::text[],
+                      $15::text[], $16::text[], $17::bytea[])
         AS j(shard, seq, saga_id, revision, at, status, event, effects, body)
     WHERE held.yes = 1
 ), started AS (
@@ -260,9 +264,9 @@ WITH fence AS (
     SELECT i.id, i.shard, i.definition, i.version, NULLIF(i.business_key, ''), i.revision, i.status,
            NULLIF(i.step, ''), NULLIF(i.wake_at, 'epoch'), i.started_at, i.updated_at,
            NULLIF(i.finished_at, 'epoch'), i.body::json
-    FROM held, unnest($17::uuid[], $18::int[], $19::text[], $20::int[], $21::text[], $22::int[], $23::text[],
-                      $24::text[], $25::timestamptz[], $26::timestamptz[], $27::timestamptz[],
-                      $28::timestamptz[], $29::text[])
+    FROM held, unnest($18::uuid[], $19::int[], $20::text[], $21::int[], $22::text[], $23::int[], $24::text[],
+                      $25::text[], $26::timestamptz[], $27::timestamptz[], $28::timestamptz[],
+                      $29::timestamptz[], $30::text[])
         AS i(id, shard, definition, version, business_key, revision, status, step, wake_at,
              started_at, updated_at, finished_at, body)
     WHERE held.yes = 1
@@ -271,14 +275,14 @@ WITH fence AS (
     SET revision = u.revision, status = u.status, step = NULLIF(u.step, ''),
         wake_at = NULLIF(u.wake_at, 'epoch'), updated_at = u.updated_at,
         finished_at = NULLIF(u.finished_at, 'epoch'), body = u.body::json
-    FROM held, unnest($30::uuid[], $31::int[], $32::text[], $33::text[], $34::timestamptz[],
-                      $35::timestamptz[], $36::timestamptz[], $37::text[])
+    FROM held, unnest($31::uuid[], $32::int[], $33::text[], $34::text[], $35::timestamptz[],
+                      $36::timestamptz[], $37::timestamptz[], $38::text[])
         AS u(id, revision, status, step, wake_at, updated_at, finished_at, body)
     WHERE s.id = u.id AND held.yes = 1
 ), keyed AS (
     INSERT INTO request_key (key_hash, request_hash, saga_id, created_at)
     SELECT k.key_hash, k.request_hash, k.saga_id, k.created_at
-    FROM held, unnest($38::bytea[], $39::bytea[], $40::uuid[], $41::timestamptz[])
+    FROM held, unnest($39::bytea[], $40::bytea[], $41::uuid[], $42::timestamptz[])
         AS k(key_hash, request_hash, saga_id, created_at)
     WHERE held.yes = 1
 )

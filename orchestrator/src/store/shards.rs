@@ -23,8 +23,8 @@ pub struct Claimed {
     pub inbox_offset: i64,
     /// No saga below this id waits.
     pub open_from: Uuid,
-    /// Whether the offset belonged to another broker: everything that waits must be published again.
-    pub new_broker: bool,
+    /// Whether the broker may lack commands that sagas wait for: all of them must be published again.
+    pub republish: bool,
 }
 
 /// The number of shards is not what the database remembers.
@@ -73,7 +73,8 @@ impl Store {
     }
 
     /// Takes shards over: raises their epochs, so that whoever had them can commit nothing more. Waits for a commit
-    /// that is under way, and thereby tells whether it happened.
+    /// that is under way, and thereby tells whether it happened. If the offset is of another broker, it starts anew, and
+    /// `republish` stays set until a commit under the new epoch clears it: a claim alone publishes nothing.
     ///
     /// # Errors
     /// When the database does not answer; the epochs may have been raised all the same.
@@ -89,10 +90,11 @@ impl Store {
                    )
                    UPDATE shard AS s
                    SET epoch = s.epoch + 1, owner = $2, claimed_at = now(), incarnation = $3,
-                       inbox_offset = CASE WHEN mine.incarnation = $3 THEN s.inbox_offset ELSE 0 END
+                       inbox_offset = CASE WHEN mine.incarnation = $3 THEN s.inbox_offset ELSE 0 END,
+                       republish = s.republish OR mine.incarnation <> $3
                    FROM mine WHERE s.id = mine.id
                    RETURNING s.id, s.epoch, s.next_seq, s.published_seq, s.inbox_offset, s.open_from,
-                       mine.incarnation <> $3 AS new_broker";
+                       s.republish";
         let values = vec![ids.into(), owner.into(), incarnation.into()];
         let rows = self.db.query_all_raw(statement(sql, values)).await?;
         rows.iter().map(claimed).collect()
@@ -114,7 +116,7 @@ impl Store {
                    UPDATE shard AS s SET epoch = s.epoch + 1
                    FROM mine WHERE s.id = mine.id
                    RETURNING s.id, s.epoch, s.next_seq, s.published_seq, s.inbox_offset, s.open_from,
-                       false AS new_broker";
+                       s.republish";
         let rows = self.db.query_all_raw(statement(sql, vec![ids.into(), epochs.into()])).await?;
         rows.iter().map(claimed).collect()
     }
@@ -177,6 +179,6 @@ fn claimed(row: &QueryResult) -> Result<Claimed, StoreError> {
         published_seq: row.try_get("", "published_seq")?,
         inbox_offset: row.try_get("", "inbox_offset")?,
         open_from: row.try_get("", "open_from")?,
-        new_broker: row.try_get("", "new_broker")?,
+        republish: row.try_get("", "republish")?,
     })
 }

@@ -13,6 +13,7 @@ pub(crate) struct Rules {
     pub(crate) publish_before_commit: bool,
     /// A new owner publishes what is above the watermark.
     pub(crate) publish_again: bool,
+    pub(crate) republish: Republish,
     pub(crate) unknown: Unknown,
     /// A commit that moves none of the row's numbers is not taken for done because the row shows those numbers.
     pub(crate) row_that_did_not_move_tells_nothing: bool,
@@ -27,6 +28,17 @@ pub(crate) enum Watermark {
     HandedOver,
     /// Up to the last that was acknowledged, whatever is before it.
     LastDelivered,
+}
+
+/// How long a claim publishes again what is waited for, once the broker is a new one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Republish {
+    /// Until an owner has saved that all of it is acknowledged.
+    UntilAcknowledged,
+    /// Until an owner has saved that all of it is handed to the producer.
+    UntilHandedOver,
+    /// The first claim only, which makes the row one of the new broker.
+    Once,
 }
 
 /// How a commit without an answer is settled.
@@ -48,6 +60,7 @@ impl Rules {
         offset_in_commit: true,
         publish_before_commit: false,
         publish_again: true,
+        republish: Republish::UntilAcknowledged,
         unknown: Unknown::Renew,
         row_that_did_not_move_tells_nothing: true,
     };

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use stateright::{Model, Property};
 
 use crate::laws::laws;
-use crate::rules::{Rules, Unknown, Watermark};
-use crate::world::{Commit, Doing, Fault, Few, Input, Late, NewBroker, Owner, Process, World};
+use crate::rules::{Republish, Rules, Unknown, Watermark};
+use crate::world::{Commit, Doing, Fault, Few, Input, Late, Owner, Process, Row, World};
 
 pub(crate) struct Shard {
     pub(crate) rules: Rules,
@@ -139,7 +139,8 @@ impl Shard {
                 if world.broker == 0 && owner.offset < self.few.replies {
                     steps.push(Step::Decide(process, Input::Reply(owner.offset)));
                 }
-                if self.watermark(owner) != owner.saved_published {
+                let saved = (owner.saved_published, owner.saved_republish);
+                if (self.watermark(owner), self.republish(owner)) != saved {
                     steps.push(Step::Save(process));
                 }
             }
@@ -172,6 +173,11 @@ impl Shard {
             }
         }
     }
+
+    /// As `Owned::republish`.
+    fn republish(&self, owner: &Owner) -> bool {
+        owner.again.is_some() && self.rules.republish == Republish::UntilAcknowledged
+    }
 }
 
 // ---- what -----------------------------------------------------------------------------------------------------------
@@ -181,8 +187,8 @@ impl Shard {
         match step {
             Step::Claim(process) => {
                 world.left.claims -= 1;
-                let new_broker = claim(world, process);
-                world.processes[process] = Process::Claimed(world.row, new_broker);
+                let claimed = self.claim(world, process);
+                world.processes[process] = Process::Claimed(claimed);
             }
             Step::ClaimLost(process) => {
                 world.left.losses -= 1;
@@ -193,23 +199,18 @@ impl Shard {
             Step::Revoke(process) => world.processes[process] = Process::Without,
             Step::Crash(process) => {
                 world.left.crashes -= 1;
-                if let Process::Owner(Owner { doing: Doing::Committing(commit), .. }) =
-                    &world.processes[process]
-                {
-                    world.late.insert(Late::Commit(*commit));
-                }
-                world.processes[process] = Process::Without;
+                end(world, process);
             }
             Step::ReplaceBroker => {
                 world.left.brokers -= 1;
                 world.broker += 1;
                 world.here.clear();
-                world.processes = [Process::Without, Process::Without];
+                [0, 1].into_iter().for_each(|process| end(world, process));
             }
             Step::Late(late) => {
                 world.late.remove(&late);
                 match late {
-                    Late::Claim(process) => _ = claim(world, process),
+                    Late::Claim(process) => _ = self.claim(world, process),
                     Late::Commit(commit) => _ = self.commit(world, commit),
                     Late::Renew(epoch) => _ = renew(world, epoch),
                 }
@@ -231,18 +232,35 @@ impl Shard {
         }
     }
 
+    /// As `Store::claim`: the row as the claimant sees it.
+    fn claim(&self, world: &mut World, process: usize) -> Row {
+        world.row.epoch += 1;
+        world.row.owner = Some(process);
+        let new_broker = world.row.broker != world.broker;
+        if new_broker {
+            world.row.broker = world.broker;
+            world.row.offset = 0;
+        }
+        let republish = world.row.republish || new_broker;
+        world.row.republish = republish && self.rules.republish != Republish::Once;
+        Row { republish, ..world.row }
+    }
+
     /// As `Recovery::recover` and `Lane::take_in`.
     fn recover(&self, world: &mut World, process: usize) {
-        let Process::Claimed(claimed, NewBroker(new_broker)) = world.processes[process] else { return };
+        let Process::Claimed(claimed) = world.processes[process] else { return };
         let rows = (1..).zip(world.journal.iter().copied());
         let above = rows.filter(|(seq, _)| *seq > claimed.published_seq && self.rules.publish_again);
+        let last = world.journal.len() as u8;
+        let below = last > 0 && last <= claimed.published_seq;
         world.processes[process] = Process::Owner(Owner {
             epoch: claimed.epoch,
             next_seq: claimed.next_seq,
             offset: claimed.offset,
             saved_published: claimed.published_seq,
+            saved_republish: claimed.republish,
             unpublished: above.collect::<BTreeMap<u8, Input>>(),
-            again: Some(world.journal.len() as u8).filter(|last| new_broker && *last > 0),
+            again: (claimed.republish && below).then_some(last),
             doing: Doing::Nothing,
         });
     }
@@ -321,6 +339,7 @@ impl Shard {
             next_seq: owner.next_seq + rows,
             published_seq: self.watermark(owner),
             offset: owner.offset + records,
+            republish: self.republish(owner),
             input,
         }
     }
@@ -337,6 +356,7 @@ impl Shard {
         }
         world.row.next_seq = commit.next_seq;
         world.row.published_seq = commit.published_seq;
+        world.row.republish = commit.republish;
         if self.rules.offset_in_commit || commit.input.is_none() {
             world.row.offset = commit.offset;
         }
@@ -358,6 +378,7 @@ impl Shard {
         owner.next_seq = commit.next_seq;
         owner.offset = commit.offset;
         owner.saved_published = commit.published_seq;
+        owner.saved_republish = commit.republish;
         owner.doing = Doing::Nothing;
         let Some(input) = commit.input else { return };
         world.told.insert(input);
@@ -398,16 +419,12 @@ impl Shard {
     }
 }
 
-/// As `Store::claim`.
-fn claim(world: &mut World, process: usize) -> NewBroker {
-    world.row.epoch += 1;
-    world.row.owner = Some(process);
-    let new_broker = world.row.broker != world.broker;
-    if new_broker {
-        world.row.broker = world.broker;
-        world.row.offset = 0;
+/// A process ends. What it has sent may still happen.
+fn end(world: &mut World, process: usize) {
+    if let Process::Owner(Owner { doing: Doing::Committing(commit), .. }) = &world.processes[process] {
+        world.late.insert(Late::Commit(*commit));
     }
-    NewBroker(new_broker)
+    world.processes[process] = Process::Without;
 }
 
 fn renew(world: &mut World, epoch: u8) -> bool {

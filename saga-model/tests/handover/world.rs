@@ -27,6 +27,8 @@ impl Few {
         Self { claims: 3, crashes: 0, losses: 2, replies: 1, starts: 0, notes: 0, brokers: 0 };
     pub(crate) const NOTES: Self =
         Self { claims: 2, crashes: 1, losses: 1, replies: 0, starts: 1, notes: 1, brokers: 0 };
+    pub(crate) const BROKER: Self =
+        Self { claims: 3, crashes: 1, losses: 1, replies: 0, starts: 1, notes: 0, brokers: 1 };
 }
 
 /// What a batch is made of.
@@ -50,6 +52,8 @@ pub(crate) struct Row {
     pub(crate) owner: Option<usize>,
     /// The incarnation of the broker that the offset belongs to.
     pub(crate) broker: u8,
+    /// That broker may not have what is waited for.
+    pub(crate) republish: bool,
 }
 
 /// A commit of one batch, as it is sent; without an input it saves the watermark.
@@ -60,6 +64,7 @@ pub(crate) struct Commit {
     pub(crate) next_seq: u8,
     pub(crate) published_seq: u8,
     pub(crate) offset: u8,
+    pub(crate) republish: bool,
     pub(crate) input: Option<Input>,
 }
 
@@ -71,17 +76,13 @@ pub(crate) enum Late {
     Renew(u8),
 }
 
-/// The claim has found the offset of another broker.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct NewBroker(pub(crate) bool);
-
 /// One process.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Process {
     /// The shard is not its own.
     Without,
-    /// It has claimed the shard, perhaps for a broker that is new to it, and not yet read the journal.
-    Claimed(Row, NewBroker),
+    /// It has claimed the shard and not yet read the journal.
+    Claimed(Row),
     Owner(Owner),
 }
 
@@ -91,6 +92,7 @@ pub(crate) struct Owner {
     pub(crate) next_seq: u8,
     pub(crate) offset: u8,
     pub(crate) saved_published: u8,
+    pub(crate) saved_republish: bool,
     /// Records handed to the producer and not acknowledged.
     pub(crate) unpublished: BTreeMap<u8, Input>,
     /// The command that is waited for, handed to the producer once more, since the broker is a new one.
@@ -164,7 +166,7 @@ impl World {
     pub(crate) fn owner(&self, process: usize) -> Option<&Owner> {
         match &self.processes[process] {
             Process::Owner(owner) => Some(owner),
-            Process::Without | Process::Claimed(..) => None,
+            Process::Without | Process::Claimed(_) => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::super::handle::{ActError, RequestKey};
-use super::super::publisher::{Outgoing, SentAttempt};
+use super::super::publisher::{Origin, Outgoing, SentAttempt};
 use super::super::shards::{shown_wake, wake_of};
 use super::{Batch, Context, Fact, Held, MovedSaga};
 use crate::store::body::{body_of, current_step, json};
@@ -222,7 +222,7 @@ impl<'a> Draft<'a> {
                 let attempt = Some(SentAttempt { saga: saga.id, row: origin, at: *at, timeout });
                 self.batch.outgoing.extend(record.map(|record| Outgoing {
                     record,
-                    origin: Some(origin),
+                    origin: Some(Origin::Row(origin.0, origin.1)),
                     attempt,
                 }));
             }
@@ -258,8 +258,8 @@ impl<'a> Draft<'a> {
     }
 
     fn publish(&mut self, record: Option<messaging::Record>, origin: (Shard, i64)) {
-        let outgoing = record.map(|record| Outgoing { record, origin: Some(origin), attempt: None });
-        self.batch.outgoing.extend(outgoing);
+        let origin = Some(Origin::Row(origin.0, origin.1));
+        self.batch.outgoing.extend(record.map(|record| Outgoing { record, origin, attempt: None }));
     }
 
     /// Keeps a letter and exports it.
@@ -385,6 +385,7 @@ impl<'a> Draft<'a> {
                 published_seq: owned.published_seq(),
                 inbox_offset: self.offsets.get(&shard).copied().unwrap_or(owned.inbox_offset),
                 open_from: owned.open_from(closed, opened),
+                republish: owned.republish(),
             });
         }
         self.batch

@@ -15,6 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::handle::{Act, RequestKey, StartSaga, Verb};
+use super::super::publisher::Origin;
 use super::super::records::RecordMaker;
 use super::super::shards::{Owned, Shards};
 use super::super::{EngineSettings, INBOX};
@@ -54,7 +55,7 @@ impl World {
             published_seq: 0,
             inbox_offset: 0,
             open_from: Uuid::nil(),
-            new_broker: false,
+            republish: false,
         };
         shards.insert(Shard(0), Owned::new(&claimed, 1));
         Self {
@@ -161,7 +162,10 @@ fn told(batch: &Batch) -> String {
         writeln!(lines, "letter {}: {}", row.reason, row.message).unwrap();
     }
     for outgoing in &batch.outgoing {
-        let seq = outgoing.origin.map_or("-".to_owned(), |(_, seq)| seq.to_string());
+        let seq = match outgoing.origin {
+            Some(Origin::Row(_, seq)) => seq.to_string(),
+            Some(Origin::Again(_)) | None => "-".to_owned(),
+        };
         let record = &outgoing.record;
         let message = record.headers.text("message-type").unwrap_or("-");
         writeln!(lines, "publish {seq} to {}: {message}", record.topic).unwrap();

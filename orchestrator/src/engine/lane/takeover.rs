@@ -45,10 +45,8 @@ impl Lane {
             self.shards.set_wake(shard, saga, Some(wake));
         }
         for outgoing in &recovered.outgoing {
-            if let Some((of, seq)) = outgoing.origin
-                && let Some(owned) = self.shards.get_mut(of)
-            {
-                owned.begin_publish(seq);
+            if let Some(origin) = outgoing.origin {
+                self.shards.begin_publish(origin);
             }
             // Its timeout runs from the publication that is now to come.
             if let Some(sent) = outgoing.attempt
@@ -215,7 +213,7 @@ impl Lane {
         let advances: Vec<ShardAdvance> = self
             .shards
             .iter()
-            .filter(|(_, owned)| owned.published_seq() != owned.saved_published)
+            .filter(|(_, owned)| owned.must_save())
             .map(|(shard, owned)| ShardAdvance {
                 shard,
                 epoch: owned.epoch,
@@ -224,6 +222,7 @@ impl Lane {
                 published_seq: owned.published_seq(),
                 inbox_offset: owned.inbox_offset,
                 open_from: owned.open_from(|_| false, None),
+                republish: owned.republish(),
             })
             .collect();
         if advances.is_empty() {
@@ -234,7 +233,7 @@ impl Lane {
         if self.store.commit(&writes).await.is_ok() {
             for advance in writes.shards {
                 if let Some(owned) = self.shards.get_mut(advance.shard) {
-                    owned.saved_published = advance.published_seq;
+                    owned.follow(&advance);
                 }
             }
         }
