@@ -29,6 +29,22 @@ fn toml_has_several_ways_to_say_the_same() {
     assert!(one.same_recipe(&Definition::parse(inline).unwrap()));
 }
 
+/// Published texts leave defaults out and are parsed again at every start: another default would change what was
+/// published, under sagas that run.
+#[test]
+fn defaults_never_change() {
+    let text = "name = 'n'\nversion = 1\ninput = 't.Input'\n".to_owned() + &step("a", "compensatable");
+    let printed = Definition::parse(&text).unwrap().to_toml();
+    for line in [
+        "deadline = \"15m\"",
+        "timeout = \"5s\"",
+        "retry = { max_attempts = 5, initial = \"200ms\", max = \"10s\", multiplier = 2.0, jitter = 0.2 }",
+        "compensation_retry = { max_attempts = 10, initial = \"500ms\", max = \"1m\", multiplier = 2.0, jitter = 0.2 }",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "{line} in\n{printed}");
+    }
+}
+
 /// A step of that kind, with a compensation if the kind has one.
 fn step(name: &str, kind: &str) -> String {
     let compensation = if kind == "compensatable" { "compensation = \"t.Undo\"\n" } else { "" };

@@ -31,11 +31,37 @@ fn a_known_command_and_a_known_namespace_need_their_participant() {
 }
 
 #[test]
+fn what_is_undone_by_the_wrong_command_is_refused() {
+    assert_snapshot!(edited(&[("payment.RefundPayment", "payment.ChargePayment")]), @r#"
+    25:16 "payment.ChargePayment"
+        payment.ChargePayment would undo itself
+        -> name the command that undoes it; sent again, it would be done again
+    "#);
+    assert_snapshot!(edited(&[("payment.RefundPayment", "booking.CancelBooking")]), @r#"
+    25:16 "booking.CancelBooking"
+        booking.CancelBooking is a command of `booking`, but it would be sent to `payment`
+        -> name a command of `payment` that undoes the step
+    "#);
+}
+
+#[test]
+fn a_known_participant_gets_no_command_of_another() {
+    assert_snapshot!(edited(&[("participant = \"booking\"", "participant = \"payment\"")]), @r#"
+    11:11 "booking.ReserveBooking"
+        booking.ReserveBooking is a command of `booking`, but it would be sent to `payment`
+        -> write `participant = "booking"`, or name a command of `payment`
+    "#);
+}
+
+#[test]
 fn a_new_participant_with_commands_of_its_own_needs_no_registration() {
-    let messages = Table::booking().with("ledger.Charge", "bookingId: uuid, reference: string");
+    let messages = Table::booking()
+        .with("ledger.Charge", "bookingId: uuid, reference: string")
+        .with("ledger.Refund", "bookingId: uuid");
     let text = booking(&[
         ("participant = \"payment\"", "participant = \"ledger\""),
         ("payment.ChargePayment", "ledger.Charge"),
+        ("payment.RefundPayment", "ledger.Refund"),
     ]);
     check(&text, &messages, &crate::known()).unwrap();
 }
