@@ -18,7 +18,8 @@ use uuid::Uuid;
 use super::copy::{CopyError, Fields, FromTuple};
 
 /// The journal, saga by saga.
-pub const JOURNAL: &str = "SELECT saga_id, revision, shard, seq, at, status, event, effects
+pub const JOURNAL: &str = "SELECT saga_id, revision, shard, seq, at, status, event, effects,
+        coalesce(octet_length(body), 0)
     FROM journal ORDER BY saga_id, revision";
 /// The saga rows.
 pub const SAGAS: &str =
@@ -51,6 +52,8 @@ pub struct JournalLine {
     pub event: Bytes,
     /// What was to be done, as JSON.
     pub effects: Bytes,
+    /// How long the command is that it asks to send, in bytes; 0 if there is none.
+    pub body_bytes: i32,
 }
 
 impl FromTuple for JournalLine {
@@ -64,6 +67,7 @@ impl FromTuple for JournalLine {
             status: fields.some()?,
             event: fields.some()?,
             effects: fields.some()?,
+            body_bytes: fields.int()?,
         })
     }
 }

@@ -32,6 +32,8 @@ pub enum Kind {
     AfterEnd,
     /// Other effects than the event has.
     Effects,
+    /// A command that was to be sent and is not in the journal.
+    Command,
     /// Another status in the journal than the event leads to.
     Status,
     /// A row of another shard than the saga's id belongs to.
@@ -82,6 +84,7 @@ impl Kind {
             Self::IgnoredEvent => "ignored_event",
             Self::AfterEnd => "after_end",
             Self::Effects => "effects",
+            Self::Command => "command",
             Self::Status => "status",
             Self::Shard => "shard",
             Self::Row => "row",
@@ -111,6 +114,7 @@ impl Kind {
             Self::NoJournal | Self::Revision | Self::Sequence => {
                 "journal rows were lost or changed by hand; restore them from a backup"
             }
+            Self::Command => "if it was not published, a take-over cannot; the saga's timeout asks again",
             Self::NoDefinition | Self::UnreadableDefinition => "publish the definition again as it was",
             Self::UnreadableEvent => {
                 "it was changed by hand, or a newer version wrote it; verify with the version that serves"

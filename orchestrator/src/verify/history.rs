@@ -63,6 +63,8 @@ pub struct History<'a> {
     replay: Replay,
     revision: i32,
     status: Option<Status>,
+    /// A sending whose command the last line did not have; then the next line must say that it cannot be built.
+    unbuilt: Option<(Try, Place)>,
     /// The step whose compensation was asked for last.
     undone: Option<StepIndex>,
     verbs: Vec<Verb>,
@@ -101,6 +103,7 @@ impl<'a> History<'a> {
             replay: Replay::Ahead,
             revision: 0,
             status: None,
+            unbuilt: None,
             undone: None,
             verbs: Vec::new(),
             effects: Vec::new(),
@@ -127,6 +130,7 @@ impl<'a> History<'a> {
                 return;
             }
         };
+        self.built(Some(&event), found);
         self.verbs.extend(names(&event).map(|names| Verb { at: line.at, place, names }));
         let Some(moved) = self.moved(line.at, &event, place, found) else { return };
         let status = moved.saga.status();
@@ -135,12 +139,20 @@ impl<'a> History<'a> {
             found(Difference::new(place, Kind::Status, status.as_str(), text));
         }
         self.effects(line, &moved, place, found);
+        if line.body_bytes == 0 {
+            let sent = moved.effects.iter().find_map(|effect| match effect {
+                Effect::Send(at) => Some(*at),
+                _ => None,
+            });
+            self.unbuilt = sent.map(|at| (at, place));
+        }
         self.replay = Replay::At(Box::new(moved.saga));
     }
 
     /// Holds the end of the journal against the row.
     pub fn finish(mut self, letters: &[LetterLine], audit: &[AuditLine], found: &mut Found<'_>) -> Checked {
         let place = Place::of_saga(self.row.id);
+        self.built(None, found);
         if self.revision == 0 && matches!(self.replay, Replay::Ahead) {
             if self.dropped_before(self.row.updated_at) {
                 self.replay = Replay::Tail;
@@ -181,6 +193,16 @@ impl<'a> History<'a> {
             stuck_with_letter(definition, &saga, *at, letters, found);
         }
         Checked { replayed, waits: matches!(saga.state, State::Awaiting(_) | State::Backoff { .. }) }
+    }
+
+    /// A command is kept with the line that asks for it, unless the saga was told at once that it cannot be built.
+    fn built(&mut self, next: Option<&Event>, found: &mut Found<'_>) {
+        let Some((at, place)) = self.unbuilt.take() else { return };
+        if !matches!(next, Some(Event::Unsendable { attempt, .. }) if *attempt == at) {
+            let name = self.about.definition.as_ref().ok().and_then(|recipe| recipe.step(at.step));
+            let name = name.map_or("?", |step| &*step.name);
+            found(Difference::new(place, Kind::Command, format!("the command of {name}"), "none"));
+        }
     }
 
     fn read(&self, found: &mut Found<'_>) -> Option<Box<Saga>> {

@@ -135,6 +135,9 @@ async fn what_is_altered_in_the_journal_is_named() {
     let effects = format!("UPDATE journal SET effects = 'null' {}", at(waiting, 2));
     assert_snapshot!(healthy.altered(&effects).await, @r#"saga <waiting> revision 2 (shard 3, seq 3): effects: expected [{"type":"send","step":1,"direction":"forward","attempt":1}], found null (invalid type: null, expected a sequence at line 1 column 4); the journal was changed by hand, or the definition or the machine is another; see the saga's history"#);
 
+    let bytes = format!("UPDATE journal SET body = NULL {}", at(waiting, 2));
+    assert_snapshot!(healthy.altered(&bytes).await, @"saga <waiting> revision 2 (shard 3, seq 3): command: expected the command of charge-payment, found none; if it was not published, a take-over cannot; the saga's timeout asks again");
+
     let status = format!("UPDATE journal SET status = 'stuck' {}", at(waiting, 2));
     assert_snapshot!(healthy.altered(&status).await, @"saga <waiting> revision 2 (shard 3, seq 3): status: expected running, found stuck; the journal was changed by hand, or the definition or the machine is another; see the saga's history");
 
