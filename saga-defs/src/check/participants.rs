@@ -10,7 +10,7 @@ use crate::definition::StepKind;
 use crate::definition::keys::shown;
 use crate::definition::outline::Outline;
 use crate::definition::problem::Problems;
-use crate::spelling::did_you_mean;
+use crate::spelling::{did_you_mean, nearest};
 
 /// What a step sends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,12 +59,38 @@ impl Participants {
                 problems.report(compensation.span(), message, help);
             }
             let (Some(participant), Some(command)) = (&step.participant, &step.command) else { continue };
-            let fits = self.check_one(participant, Message::Command, command, problems);
+            let fits = self.check_one(participant, Message::Command, command, problems)
+                && self.meant(participant, command, outline, problems);
             // A wrong participant is said once.
             if let (true, Some(compensation)) = (fits, &step.compensation) {
                 self.check_one(participant, Message::Compensation, compensation, problems);
             }
         }
+    }
+
+    /// Whether a new participant's name is no misspelling of another one's of the same definition. It is one where the
+    /// command's namespace is spelt right.
+    fn meant(
+        &self,
+        participant: &Spanned<Arc<str>>,
+        command: &Spanned<Arc<str>>,
+        outline: &Outline,
+        problems: &mut Problems<'_>,
+    ) -> bool {
+        let name = participant.get_ref();
+        let Some((namespace, _)) = command.get_ref().rsplit_once('.') else { return true };
+        let others = outline.steps.iter().filter_map(|step| step.participant.as_ref());
+        let others = others.map(|other| &**other.get_ref()).filter(|other| *other == namespace);
+        if self.commands.contains_key(name) || **name == *namespace || nearest(name, others).is_none() {
+            return true;
+        }
+        let text = format!(
+            "no participant `{}` is known, and {} has another namespace",
+            shown(name),
+            shown(command.get_ref())
+        );
+        problems.report(participant.span(), text, format!("did you mean `{}`?", shown(namespace)));
+        false
     }
 
     /// Whether the participant may be the one to perform this.

@@ -54,6 +54,19 @@ fn a_known_participant_gets_no_command_of_another() {
 }
 
 #[test]
+fn a_participant_misspelt_in_one_of_its_steps_is_found() {
+    let texts = [("participant = \"booking\"", "participant = \"bookings\"")];
+    let text = booking(&texts);
+    let nobody = Participants::default();
+    let Err(error) = check(&text, &Table::booking(), &nobody) else { panic!("it is taken") };
+    assert_snapshot!(crate::shown(&text, &error), @r#"
+    9:15 "bookings"
+        no participant `bookings` is known, and booking.ReserveBooking has another namespace
+        -> did you mean `booking`?
+    "#);
+}
+
+#[test]
 fn a_new_participant_with_commands_of_its_own_needs_no_registration() {
     let messages = Table::booking()
         .with("ledger.Charge", "bookingId: uuid, reference: string")
