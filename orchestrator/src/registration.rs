@@ -1,35 +1,33 @@
 //! Publishing definitions and the schemas they bring: checked as a whole, made durable together, then known to every
 //! process. What is published never changes, so nothing here needs undoing.
 
+pub mod brought;
 pub mod examine;
 pub mod folders;
+pub mod turns;
 
 use std::sync::Arc;
 
 use messaging::KafkaSettings;
 use messaging::topics::{self, TopicError, TopicSpec};
 use saga_defs::check::Participants;
-use saga_defs::definition::Definition;
+use saga_defs::definition::{Definition, DefinitionError};
 use saga_defs::ids::DefinitionRef;
-use schemas::{Catalog, SchemaError};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use self::brought::{Brought, Grown, WrongSchema};
 use self::examine::{ModelCheck, Refusal};
+use self::turns::{Crowded, Turns};
 use crate::definitions::{Definitions, Entry, Published};
 use crate::engine::clock;
-use crate::store::definitions::{Publication, SchemaRow};
+use crate::store::definitions::Publication;
 use crate::store::letters::AuditRow;
 use crate::store::{Store, StoreError};
 
 /// One definition brings at most this many schemas: it has at most 64 steps with four messages each.
 pub const MAX_SCHEMAS: usize = 256;
-/// The largest version of a schema that the database can keep.
-const MAX_SCHEMA_VERSION: u32 = i32::MAX.unsigned_abs();
 /// How often something is checked anew because others published in between.
 const PUBLISH_TRIES: usize = 5;
-/// Model checks at a time: each may keep a core and a good part of the memory busy.
-const MODEL_CHECKS: usize = 1;
 
 /// A definition that somebody wants to be published.
 #[derive(Clone, Debug)]
@@ -40,52 +38,32 @@ pub struct Candidate {
     pub schemas: Vec<Brought>,
 }
 
-/// A schema that comes with a definition.
-#[derive(Clone, Debug)]
-pub struct Brought {
-    /// Where the text came from. One that ends in `.vN.avsc` says which version it is.
-    pub origin: String,
-    /// The text.
-    pub text: String,
-}
-
 /// A definition was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
-    /// It may not be, for what stands in its text.
+    /// It may not be, for what stands in its text or in the schemas that it brings.
     #[error("the definition is refused")]
-    Refused(Refusal),
-    /// Schemas that it brings may not be used.
-    #[error("{} of the schemas are refused", .0.len())]
-    Schemas(Vec<WrongSchema>),
-    /// Its version is published with other content.
-    #[error(
-        "{definition} is published with other content, and a published version never changes: give it version {next}"
-    )]
-    OtherContent {
-        /// Which.
-        definition: DefinitionRef,
-        /// The first free version.
-        next: u32,
+    Refused {
+        /// What is wrong with the schemas, in order of place.
+        schemas: Vec<WrongSchema>,
+        /// What is wrong with the definition. If schemas could not be read, only what can be told without any.
+        definition: Option<Refusal>,
     },
+    /// Its version is published with other content.
+    #[error("its version is published with other content")]
+    OtherContent(Refusal),
     /// A topic of its participants is not as it has to be.
     #[error(transparent)]
     Topic(#[from] TopicError),
     /// Others published all the time.
     #[error("others publish at the same time; try again")]
     Contended,
+    /// Too many wait for the model check.
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     /// The database did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// What is wrong with one of the schemas.
-#[derive(Debug)]
-pub struct WrongSchema {
-    /// Which of them, from 0.
-    pub position: usize,
-    /// What.
-    pub error: SchemaError,
 }
 
 /// Publishes definitions. Cheap to clone.
@@ -96,7 +74,7 @@ pub struct Registrar {
     kafka: KafkaSettings,
     command_partitions: u16,
     replication: i32,
-    model_checks: Arc<Semaphore>,
+    model_checks: Turns,
 }
 
 impl Registrar {
@@ -108,8 +86,7 @@ impl Registrar {
         command_partitions: u16,
         replication: i32,
     ) -> Self {
-        let model_checks = Arc::new(Semaphore::new(MODEL_CHECKS));
-        Self { store, definitions, kafka, command_partitions, replication, model_checks }
+        Self { store, definitions, kafka, command_partitions, replication, model_checks: Turns::new() }
     }
 
     /// Publishes a definition with its schemas, and makes the topics of its participants. One that is published already
@@ -124,10 +101,11 @@ impl Registrar {
         for _ in 0..PUBLISH_TRIES {
             self.definitions.refresh(&self.store).await?;
             let published = self.definitions.now();
-            let (catalog, schemas) = bring(&published, &candidate.schemas).map_err(RegisterError::Schemas)?;
-            let definition = self.read(&candidate.source, &published, &catalog).await?;
+            let mut grown = Grown::new(&published, &candidate.schemas);
+            let schemas = std::mem::take(&mut grown.rows);
+            let definition = self.read(&candidate.source, &published, grown).await?;
             let id = definition.id.clone();
-            let is_new = is_new(&published, &definition)?;
+            let is_new = published.get(&id).is_none();
             let mut publication = Publication { schemas, ..Publication::default() };
             if is_new {
                 let checked = match model_check {
@@ -174,36 +152,64 @@ impl Registrar {
         self.definitions.refresh(&self.store).await
     }
 
+    /// Reads a definition and holds it, and the schemas that come with it, against what is published. One that is
+    /// published already is not checked again: its schemas may have grown since.
     async fn read(
         &self,
         source: &str,
         published: &Published,
-        catalog: &Arc<Catalog>,
+        grown: Grown<'_>,
     ) -> Result<Definition, RegisterError> {
-        match examine::read(source, catalog, &Participants::of(published.all())) {
-            Ok(definition) => Ok(definition),
-            Err(error) => Err(RegisterError::Refused(self.off_thread(|| examine::refusal(error)).await)),
+        let parsed = Definition::parse(source);
+        let known = parsed.as_ref().ok().and_then(|definition| published.get(&definition.id));
+        if let (Ok(definition), Some(known)) = (&parsed, known)
+            && !same_recipe(&known.definition, definition)
+        {
+            let (id, next) = (&definition.id, published.next_version(&definition.id.name));
+            return Err(RegisterError::OtherContent(examine::other_content(source, id, next)));
         }
+        // Without all schemas it would be told that it lacks those that are wrong.
+        let read = if known.is_none() && grown.is_whole() {
+            examine::read(source, &grown.catalog, &Participants::of(published.all()))
+        } else {
+            parsed.clone()
+        };
+        let schemas = grown.refused(parsed.as_ref().ok());
+        match read {
+            Ok(definition) if schemas.is_empty() => Ok(definition),
+            Ok(_) => Err(RegisterError::Refused { schemas, definition: None }),
+            Err(error) => {
+                let definition = Some(self.refusal(error).await?);
+                Err(RegisterError::Refused { schemas, definition })
+            }
+        }
+    }
+
+    async fn refusal(&self, error: DefinitionError) -> Result<Refusal, Crowded> {
+        if error.misordered.is_none() {
+            return Ok(examine::refusal(error));
+        }
+        self.in_turn(|| examine::refusal(error)).await
     }
 
     async fn model(&self, definition: &Definition) -> Result<ModelCheck, RegisterError> {
         let definition = definition.clone();
-        self.off_thread(move || examine::model(&definition)).await.map_err(RegisterError::Refused)
+        let checked = self.in_turn(move || examine::model(&definition)).await?;
+        checked.map_err(|refusal| RegisterError::Refused { schemas: Vec::new(), definition: Some(refusal) })
     }
 
-    /// Runs what may take long beside everything else, one at a time.
-    async fn off_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        // Nobody closes the semaphore, so without a permit there is none to wait for.
-        let permit = self.model_checks.clone().acquire_owned().await.ok();
-        let done = tokio::task::spawn_blocking(move || {
+    /// Runs a model check beside everything else, when it is its turn.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Crowded> {
+        let turn = self.model_checks.take().await?;
+        let work = move || {
             let done = work();
-            drop(permit);
+            drop(turn);
             done
-        });
-        match done.await {
-            Ok(done) => done,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        };
+        Ok(off_thread(work).await)
     }
 
     /// Commands must find their topics from the first saga on, in every process.
@@ -217,62 +223,17 @@ impl Registrar {
     }
 }
 
-/// Whether the definition is not published yet.
-fn is_new(published: &Published, definition: &Definition) -> Result<bool, RegisterError> {
-    match published.get(&definition.id) {
-        None => Ok(true),
-        Some(known) if same_recipe(&known.definition, definition) => Ok(false),
-        Some(_) => {
-            let next = published.next_version(&definition.id.name);
-            Err(RegisterError::OtherContent { definition: definition.id.clone(), next })
-        }
+/// Runs what may take long beside everything else.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
 /// Whether two texts of one version say the same, comments and spacing apart.
 pub(crate) fn same_recipe(one: &Definition, other: &Definition) -> bool {
     one.steps == other.steps && one.deadline == other.deadline && one.input == other.input
-}
-
-/// The catalog with these schemas as well, and the rows of those that the database does not have.
-fn bring(
-    published: &Published,
-    brought: &[Brought],
-) -> Result<(Arc<Catalog>, Vec<SchemaRow>), Vec<WrongSchema>> {
-    let mut catalog = published.catalog().clone();
-    let (mut rows, mut wrong) = (Vec::new(), Vec::new());
-    for (position, Brought { origin, text }) in brought.iter().enumerate() {
-        let placed = catalog.place(origin, text).and_then(|placed| match placed {
-            (_, version) if version > MAX_SCHEMA_VERSION => {
-                let (origin, field) = (origin.clone(), String::new());
-                Err(SchemaError::Refused {
-                    origin,
-                    field,
-                    reason: format!("the version is above {MAX_SCHEMA_VERSION}"),
-                })
-            }
-            placed => Ok(placed),
-        });
-        let placed = placed.map_err(|error| vec![error]);
-        let added = placed.and_then(|(name, version)| {
-            let row =
-                SchemaRow { name: name.to_string(), version, origin: origin.clone(), source: text.clone() };
-            Ok((catalog.with_sources([(row.file_name(), text.clone())])?, row))
-        });
-        match added {
-            Ok((more, row)) => {
-                catalog = Arc::new(more);
-                let twice = rows.iter().any(|other: &SchemaRow| other.file_name() == row.file_name());
-                if !twice && !published.stores(&row.name, row.version) {
-                    rows.push(row);
-                }
-            }
-            Err(errors) => {
-                wrong.extend(errors.into_iter().map(|error| WrongSchema { position, error }));
-            }
-        }
-    }
-    if wrong.is_empty() { Ok((catalog, rows)) } else { Err(wrong) }
 }
 
 fn audit(id: &DefinitionRef, schemas: usize, actor: &str) -> AuditRow {

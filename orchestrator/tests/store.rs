@@ -7,9 +7,10 @@ use local_postgres::TestServer;
 use migrations::apply;
 use migrations::orchestrator::Migrator;
 use orchestrator::store::commit::{Committed, JournalRow, KeyWrite, SagaWrite, ShardAdvance, Writes};
+use orchestrator::store::definitions::{Counts, Publication};
 use orchestrator::store::letters::{LetterChange, LetterRow};
 use orchestrator::store::shards::{Claimed, ShardCountError};
-use orchestrator::store::{Store, StoreError};
+use orchestrator::store::{ENGINE_CONNECTIONS, Store, StoreError};
 use saga_defs::ids::{DeadLetterId, Revision, SagaId, Shard, ShardCount};
 use saga_defs::saga::Status;
 use saga_defs::time::Timestamp;
@@ -342,4 +343,26 @@ async fn updates_find_their_sagas_by_key() {
             ->  Index Scan using saga_pkey on saga s
                   Index Cond: (id = u.id)
     ");
+}
+
+#[tokio::test]
+async fn those_who_publish_leave_connections_to_the_engine() {
+    let store = store().await;
+    // Somebody else publishes, and takes long.
+    let other = store.connection().begin().await.unwrap();
+    let lock = "SELECT pg_advisory_xact_lock(x'736167612d707562'::bigint)";
+    other.execute_unprepared(lock).await.unwrap();
+    let publish = || {
+        let store = store.clone();
+        tokio::spawn(async move { store.publish(&Publication::default(), Counts::default()).await })
+    };
+    let publishing: Vec<_> = (0..ENGINE_CONNECTIONS * 2).map(|_| publish()).collect();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while count(&store, waiting).await == 0 {}
+    assert_eq!(count(&store, waiting).await, 1, "the others wait without a connection");
+    other.commit().await.unwrap();
+    for one in publishing {
+        assert!(one.await.unwrap().unwrap());
+    }
 }

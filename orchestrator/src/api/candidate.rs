@@ -11,7 +11,8 @@ use super::fields::Fields;
 use super::problem::{FieldError, Kind, Problem};
 use super::server::HttpLimits;
 use super::strict_json;
-use crate::registration::{Brought, Candidate, MAX_SCHEMAS};
+use crate::registration::brought::Brought;
+use crate::registration::{Candidate, MAX_SCHEMAS};
 
 /// Reads the body, or rejects with a [`Problem`].
 pub(crate) fn candidate(

@@ -16,10 +16,11 @@ use super::document::{BodyProblems, NamedProblems, Problems};
 use super::mount::Asked;
 use super::problem::{Answer, FieldError, Kind, Problem, chain, json};
 use crate::definitions::Entry;
+use crate::registration::brought::WrongSchema;
 use crate::registration::examine::Refusal;
-use crate::registration::{Candidate, RegisterError, WrongSchema};
+use crate::registration::{Candidate, RegisterError};
 
-/// What clients are told to wait when the broker is away, or others publish.
+/// What clients are told to wait when the broker is away, or others publish or are checked.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// One step of a recipe.
@@ -110,7 +111,8 @@ pub(crate) struct RegisterRequest {
     /// The definition, as TOML.
     definition: String,
     /// Avro records, each as an object or as a text, at most 256. One that is known with the same content is left as it
-    /// is, one with other content becomes the next version of its record.
+    /// is, one with other content becomes the next version of its record, which the
+    /// definition must use, and which must break none that is published.
     #[schema(required = false, value_type = Vec<Object>)]
     schemas: Vec<serde_json::Value>,
 }
@@ -180,19 +182,13 @@ pub(crate) async fn register_definition(app: Arc<App>, asked: Asked, candidate: 
 fn refused(error: RegisterError) -> Problem {
     let text = error.to_string();
     match error {
-        RegisterError::Refused(Refusal { problems, run }) => {
-            let errors = problems.iter().map(|problem| FieldError::of_text("definition", problem)).collect();
-            Problem::fields(Kind::Definition, errors).showing(run)
+        RegisterError::Refused { schemas, definition } => {
+            let of_schema = |wrong: &WrongSchema| FieldError::new(place(wrong.position), wrong.fault.told());
+            let mut errors: Vec<FieldError> = schemas.iter().map(of_schema).collect();
+            errors.extend(definition.iter().flat_map(of_text));
+            Problem::fields(Kind::Definition, errors).showing(definition.and_then(|refusal| refusal.run))
         }
-        RegisterError::Schemas(wrong) => {
-            let error = |wrong: &WrongSchema| {
-                let (field, told) = wrong.error.told();
-                let told = if field.is_empty() { told } else { format!("field {field}: {told}") };
-                FieldError::new(place(wrong.position), told)
-            };
-            Problem::fields(Kind::Definition, wrong.iter().map(error).collect())
-        }
-        RegisterError::OtherContent { .. } => Problem::new(Kind::Published, text),
+        RegisterError::OtherContent(refusal) => Problem::fields(Kind::Published, of_text(&refusal).collect()),
         RegisterError::Topic(TopicError::Partitions { .. } | TopicError::Missing { .. }) => {
             Problem::new(Kind::Refused, format!("the commands of a participant cannot be sent: {text}"))
         }
@@ -205,7 +201,13 @@ fn refused(error: RegisterError) -> Problem {
             let text = "the broker cannot be asked for the topics of the participants at the moment";
             Problem::new(Kind::Unavailable, text).retry_after(RETRY)
         }
-        RegisterError::Contended => Problem::new(Kind::Busy, text).retry_after(RETRY),
+        RegisterError::Contended | RegisterError::Crowded(_) => {
+            Problem::new(Kind::Busy, text).retry_after(RETRY)
+        }
         RegisterError::Store(error) => error.into(),
     }
+}
+
+fn of_text(refusal: &Refusal) -> impl Iterator<Item = FieldError> {
+    refusal.problems.iter().map(|problem| FieldError::of_text("definition", problem))
 }

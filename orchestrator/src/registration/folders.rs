@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use saga_defs::{Shipped, shipped};
-use schemas::{Catalog, SchemaError};
+use schemas::Catalog;
 
-use super::{Brought, PUBLISH_TRIES, Registrar, WrongSchema, audit, bring, is_new, json};
+use super::brought::{Brought, Grown, SchemaFault, WrongSchema};
+use super::{PUBLISH_TRIES, Registrar, audit, json, off_thread};
 use crate::check::{self, Checked, Outcome, Runs};
-use crate::definitions::Definitions;
+use crate::definitions::{Definitions, Published};
 use crate::store::StoreError;
-use crate::store::definitions::{Counts, Publication};
+use crate::store::definitions::{Counts, Publication, SchemaRow};
 
 /// Who publishes what stands in the folders, in the audit.
 const ACTOR: &str = "start";
@@ -39,7 +40,7 @@ pub enum FoldersError {
     },
     /// Schemas may not be used.
     #[error("the schemas are refused: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Schemas(Vec<SchemaError>),
+    Schemas(Vec<SchemaFault>),
     /// Definitions may not be published; each with its problems, the right ones too.
     #[error("{} of the definitions are refused", .0.iter().filter(|checked| !checked.is_right()).count())]
     Definitions(Vec<Checked>),
@@ -84,7 +85,7 @@ fn schemas(folder: Option<&Path>) -> Result<Vec<Brought>, FoldersError> {
     let mut all: Vec<Brought> =
         ships.map(|(file, text)| Brought { origin: (*file).to_owned(), text: (*text).to_owned() }).collect();
     if let Some(folder) = folder {
-        let files = Catalog::read_dir(folder).map_err(|error| FoldersError::Schemas(vec![error]))?;
+        let files = Catalog::read_dir(folder).map_err(|error| FoldersError::Schemas(vec![error.into()]))?;
         all.extend(files.into_iter().map(|(origin, text)| Brought { origin, text }));
     }
     Ok(all)
@@ -96,13 +97,20 @@ fn schemas(folder: Option<&Path>) -> Result<Vec<Brought>, FoldersError> {
 /// Something cannot be read, or a schema is wrong. Definitions that are wrong are none.
 pub fn check(definitions: Option<&Path>, schemas_dir: Option<&Path>) -> Result<Vec<Checked>, FoldersError> {
     let published = Definitions::of(shipped().iter().map(Shipped::definition)).now();
-    let (catalog, _) = bring(&published, &schemas(schemas_dir)?).map_err(wrong_schemas)?;
+    let (catalog, _) = grow(&published, &schemas(schemas_dir)?)?;
     let texts = sources(definitions)?.into_iter().map(|(name, source)| (name, Ok(source)));
     Ok(check::sources(texts, &catalog, &published, Runs::OfNew))
 }
 
-fn wrong_schemas(wrong: Vec<WrongSchema>) -> FoldersError {
-    FoldersError::Schemas(wrong.into_iter().map(|wrong| wrong.error).collect())
+/// The catalog with these schemas as well, and the rows of those that the database does not have.
+fn grow(published: &Published, brought: &[Brought]) -> Result<(Arc<Catalog>, Vec<SchemaRow>), FoldersError> {
+    let mut grown = Grown::new(published, brought);
+    let (catalog, rows) = (grown.catalog.clone(), std::mem::take(&mut grown.rows));
+    let wrong: Vec<WrongSchema> = grown.refused(None);
+    if wrong.is_empty() {
+        return Ok((catalog, rows));
+    }
+    Err(FoldersError::Schemas(wrong.into_iter().map(|wrong| wrong.fault).collect()))
 }
 
 impl Registrar {
@@ -134,13 +142,13 @@ impl Registrar {
         sources: Arc<[(String, String)]>,
     ) -> Result<(Publication, Counts), FoldersError> {
         let published = self.definitions.now();
-        let (catalog, schemas) = bring(&published, brought).map_err(wrong_schemas)?;
+        let (catalog, schemas) = grow(&published, brought)?;
         let against = published.clone();
         let work = move || {
             let texts = sources.iter().map(|(name, source)| (name.clone(), Ok(source.clone())));
             check::sources(texts, &catalog, &against, Runs::OfNew)
         };
-        let checked: Vec<Checked> = self.off_thread(work).await;
+        let checked: Vec<Checked> = off_thread(work).await;
         if checked.iter().any(|checked| !checked.is_right()) {
             return Err(FoldersError::Definitions(checked));
         }
@@ -148,7 +156,7 @@ impl Registrar {
         let mut seen = HashSet::new();
         for Checked { source, outcome, .. } in checked {
             let Outcome::Right { definition, model_check } = outcome else { continue };
-            if is_new(&published, &definition).unwrap_or(false) && seen.insert(definition.id.clone()) {
+            if published.get(&definition.id).is_none() && seen.insert(definition.id.clone()) {
                 publication.audit.push(audit(&definition.id, 0, ACTOR));
                 publication.definitions.push((
                     definition.id.clone(),

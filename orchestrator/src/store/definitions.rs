@@ -105,11 +105,12 @@ impl Store {
         })
     }
 
-    /// Publishes all of it or nothing. `false`: nothing, since meanwhile more is published than it was checked against.
+    /// Publishes all of it or nothing, one at a time. `false`: nothing, since meanwhile more is published than it was checked against.
     ///
     /// # Errors
     /// When the database does not answer; whether it is published is not known then, and asking again does no harm.
     pub async fn publish(&self, new: &Publication, checked_against: Counts) -> Result<bool, StoreError> {
+        let _one = self.publishing.lock().await;
         let transaction = self.db.begin().await?;
         let lock = statement("SELECT pg_advisory_xact_lock($1)", vec![PUBLISHING.into()]);
         transaction.execute_raw(lock).await?;

@@ -14,10 +14,12 @@ pub mod queries;
 pub mod shards;
 pub mod snapshot;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr, Statement, Value};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
 
 /// Connections of the engine's pool: one for the lane's commits and one for loading beside it.
 pub const ENGINE_CONNECTIONS: u32 = 3;
@@ -81,6 +83,8 @@ impl From<DbErr> for StoreError {
 #[derive(Clone)]
 pub struct Store {
     db: DatabaseConnection,
+    /// Whoever publishes. The others wait here, where they hold no connection that the engine needs.
+    publishing: Arc<Mutex<()>>,
 }
 
 impl Store {
@@ -110,7 +114,7 @@ impl Store {
                     ("idle_in_transaction_session_timeout", "30000"),
                 ])
             });
-        Ok(Self { db: Database::connect(options).await? })
+        Ok(Self { db: Database::connect(options).await?, publishing: Arc::default() })
     }
 
     /// The connection pool, for migrations and tests.

@@ -1,9 +1,19 @@
 //! Registering definitions: what is published, what is answered, and what is refused.
 
+use local_postgres::TestServer;
+use messaging::KafkaSettings;
+use messaging::topics::TopicSpec;
+use migrations::apply;
+use migrations::orchestrator::Migrator;
+use orchestrator::definitions::Definitions;
+use orchestrator::registration::Registrar;
+use orchestrator::registration::folders::Folders;
+use orchestrator::store::Store;
+use sea_orm::ConnectionTrait;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::harness::{Answered, Service};
-use messaging::topics::TopicSpec;
 
 const PARCEL: &str = r#"name = "parcel"
 version = 1
@@ -31,6 +41,21 @@ fn record(full_name: &str, fields: &[(&str, &str)]) -> Value {
     let fields: Vec<Value> =
         fields.iter().map(|(name, kind)| json!({"name": name, "type": kind, "doc": "A field."})).collect();
     json!({"type": "record", "namespace": namespace, "name": name, "doc": "A message.", "fields": fields})
+}
+
+/// The record with one more field.
+fn and(mut record: Value, name: &str, kind: &str, default: &Value) -> Value {
+    let field = json!({"name": name, "type": kind, "default": default, "doc": "A field."});
+    record["fields"].as_array_mut().unwrap().push(field);
+    record
+}
+
+/// A record that ships, with one more field.
+fn shipped_and(file: &str, name: &str, kind: &str, default: &Value) -> Value {
+    let file = format!("{file}.avsc");
+    let (_, text) =
+        schemas::Catalog::shipped_sources().iter().find(|(shipped, _)| **shipped == file).unwrap();
+    and(serde_json::from_str(text).unwrap(), name, kind, default)
 }
 
 fn parcel_schemas() -> Vec<Value> {
@@ -114,10 +139,16 @@ async fn the_same_again_changes_nothing_and_other_content_is_refused() {
     assert_eq!(toml(&service, PARCEL).await.json(), first.json(), "its schemas are known");
 
     let other = PARCEL.replace("1h", "2h");
-    insta::assert_snapshot!(toml(&service, &*other).await.problem(), @"422 definition-published: parcel version 1 is published with other content, and a published version never changes: give it version 2");
+    insta::assert_snapshot!(refused(&toml(&service, &*other).await), @"
+    422 definition-published
+      definition 2:11: parcel version 1 is published with other content, and a published version never changes; give it version 2
+    ");
     let next = toml(&service, other.replace("version = 1", "version = 2")).await;
     insta::assert_snapshot!(published(&next), @r#"201 Created /api/definitions/parcel/2 "parcel" version 2"#);
-    insta::assert_snapshot!(toml(&service, PARCEL.replace("1h", "3h")).await.problem(), @"422 definition-published: parcel version 1 is published with other content, and a published version never changes: give it version 3");
+    insta::assert_snapshot!(refused(&toml(&service, PARCEL.replace("1h", "3h")).await), @"
+    422 definition-published
+      definition 2:11: parcel version 1 is published with other content, and a published version never changes; give it version 3
+    ");
     let audit =
         service.texts("SELECT actor || ' ' || verb || ' ' || reason AS text FROM audit ORDER BY id").await;
     insta::assert_snapshot!(audit.join("\n"), @"
@@ -208,17 +239,75 @@ async fn every_wrong_schema_is_named() {
       schemas[2]: field userId: is gone but has no default in the older version, so readers of that version cannot do without it: keep it (booking.ReserveBooking versions 1 and 2 must read each other)
       schemas[2]: field resourceId: is gone but has no default in the older version, so readers of that version cannot do without it: keep it (booking.ReserveBooking versions 1 and 2 must read each other)
     ");
+    let body = json!({"definition": PARCEL.replace("\"1h\"", "\"soon\""), "schemas": ["{"]});
+    insta::assert_snapshot!(refused(&register(&service, &body).await), @"
+    422 definition
+      schemas[0]: not JSON: EOF while parsing an object at line 1 column 1
+      definition 3:12: `soon` is not a duration; write e.g. 200ms, 5s, 15m, 2h
+    ");
     assert_eq!(service.texts("SELECT name AS text FROM schema").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_schema_that_would_break_what_is_published_is_refused() {
+    let service = Service::start().await;
+    assert_eq!(register(&service, &with_schemas(PARCEL)).await.status, 201);
+    let mut problems = Vec::new();
+    let mut post = async |definition: &str, schemas: &[Value]| {
+        let answered = register(&service, &json!({"definition": definition, "schemas": schemas})).await;
+        problems.push(refused(&answered));
+    };
+    let next = PARCEL.replace("version = 1", "version = 2");
+    let starting_with = |record: &str| next.replace("parcel.StartParcel", record);
+    let collect = [("sagaId", "string"), ("street", "string")];
+    // A command's field would have the name of the input's, and another type.
+    let reserve = shipped_and("booking.ReserveBooking.v1", "amountMinor", "string", &json!(""));
+    post(&next, std::slice::from_ref(&reserve)).await;
+    let uses = next.replace("courier.Collect\"", "booking.ReserveBooking\"");
+    post(&uses.replace("parcel.StartParcel", "booking.StartBooking"), &[reserve]).await;
+    // A reply's default would replace what the saga has.
+    let reserved = shipped_and("booking.BookingReserved.v1", "currency", "string", &json!("EUR"));
+    post(&starting_with("booking.StartBooking"), &[reserved]).await;
+    let collected =
+        and(record("courier.Collected", &[("courier", "string")]), "street", "string", &json!(""));
+    let unused = and(
+        record("courier.Deliver", &[("sagaId", "string"), ("courier", "string")]),
+        "sort",
+        "long",
+        &json!(0),
+    );
+    let same = record("courier.Collect", &collect);
+    post(&next.replace("courier.Deliver\"", "courier.Collect\""), &[same, collected, unused]).await;
+    insta::assert_snapshot!(problems.join("\n"), @r#"
+    422 definition
+      schemas[0]: booking version 1 is published and would break: line 11, column 11: `amountMinor` of booking.ReserveBooking is string, but it is long in the input booking.StartBooking; give booking.ReserveBooking no such field, or use a record of another name
+      schemas[0]: delivery version 3 is published and would break: line 10, column 11: `amountMinor` of booking.ReserveBooking is string, but it is long in the input booking.StartBooking; give booking.ReserveBooking no such field, or use a record of another name
+      schemas[0]: booking.ReserveBooking is known and parcel version 2 does not use it: a new version of a record comes with a definition that uses it, so leave it out
+    422 definition
+      schemas[0]: booking version 1 is published and would break: line 11, column 11: `amountMinor` of booking.ReserveBooking is string, but it is long in the input booking.StartBooking; give booking.ReserveBooking no such field, or use a record of another name
+      schemas[0]: delivery version 3 is published and would break: line 10, column 11: `amountMinor` of booking.ReserveBooking is string, but it is long in the input booking.StartBooking; give booking.ReserveBooking no such field, or use a record of another name
+      definition 10:11: booking.ReserveBooking needs `bookingId` (uuid), which nothing provides before it is sent; add it to booking.StartBooking, fill it with `with = { bookingId = "…" }`, or give it a default in the schema of booking.ReserveBooking
+      definition 10:11: `amountMinor` of booking.ReserveBooking is string, but it is long in the input booking.StartBooking; give both the same type, or fill `amountMinor` from another name with `with`
+      definition 10:11: booking.ReserveBooking is a command of `booking`, but it would be sent to `courier`; write `participant = "booking"`, or name a command of `courier`
+    422 definition
+      schemas[0]: field currency: booking version 1 is published, takes booking.BookingReserved as a reply and has a `currency` from elsewhere, which an older reply would replace by the default: give the field another name
+      schemas[0]: field currency: delivery version 3 is published, takes booking.BookingReserved as a reply and has a `currency` from elsewhere, which an older reply would replace by the default: give the field another name
+      schemas[0]: booking.BookingReserved is known and parcel version 2 does not use it: a new version of a record comes with a definition that uses it, so leave it out
+      definition 10:11: courier.Collect needs `street` (string), which nothing provides before it is sent; add it to booking.StartBooking, fill it with `with = { street = "…" }`, or give it a default in the schema of courier.Collect
+    422 definition
+      schemas[1]: field street: parcel version 1 is published, takes courier.Collected as a reply and has a `street` from elsewhere, which an older reply would replace by the default: give the field another name
+      schemas[2]: courier.Deliver is known and parcel version 2 does not use it: a new version of a record comes with a definition that uses it, so leave it out
+    "#);
+    let grown = "SELECT name AS text FROM schema WHERE version > 1";
+    assert_eq!(service.texts(grown).await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_schema_with_other_content_is_the_next_version_of_its_record() {
     let service = Service::start().await;
     assert_eq!(register(&service, &with_schemas(PARCEL)).await.status, 201);
-    let mut more = record("courier.Deliver", &[("sagaId", "string"), ("courier", "string")]);
-    let note = json!({"name": "note", "type": "string", "default": "", "doc": "A note."});
-    more["fields"].as_array_mut().unwrap().push(note);
-    let text = more.to_string();
+    let deliver = record("courier.Deliver", &[("sagaId", "string"), ("courier", "string")]);
+    let text = and(deliver, "note", "string", &json!("")).to_string();
     let body = json!({"definition": PARCEL.replace("version = 1", "version = 2"), "schemas": [text]});
     let answered = register(&service, &body).await;
     assert_eq!(answered.status, 201, "{}", answered.text);
@@ -292,4 +381,25 @@ async fn of_many_who_publish_one_version_one_wins_and_all_know_which() {
         assert!(answered.problem().starts_with("422 definition-published"), "{}", answered.text);
     }
     assert_eq!(service.get("/api/definitions/parcel/1").await.json(), won[0].json());
+}
+
+#[tokio::test]
+async fn a_start_takes_what_is_published_as_it_is() {
+    let url = SecretString::from(TestServer::shared().fresh_database());
+    let store = Store::connect(&url).await.unwrap();
+    apply::apply::<Migrator>(store.connection()).await.unwrap();
+    // What ships is published without asking the broker for anything.
+    let start = async || {
+        let kafka = KafkaSettings::plain("127.0.0.1:9");
+        let definitions = Definitions::open(&store).await.unwrap();
+        Registrar::new(store.clone(), definitions, kafka, 1, 1).publish_folders(&Folders::default()).await
+    };
+    start().await.unwrap();
+    // A schema that an earlier release took, though booking cannot fill it.
+    let broken = shipped_and("booking.ReserveBooking.v1", "amountMinor", "string", &json!(""));
+    let sql = format!(
+        "INSERT INTO schema (name, version, origin, source) VALUES ('booking.ReserveBooking', 2, 'x', '{broken}')"
+    );
+    store.connection().execute_unprepared(&sql).await.unwrap();
+    start().await.unwrap();
 }
