@@ -59,6 +59,15 @@ fn a_wrong_setting_is_one_line_that_names_it() {
 }
 
 #[tokio::test]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let bench = BookingBench::start().await;
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_booking-worker"));
+    command.env_clear().arg("migrate").envs([("DATABASE_URL", &*bench.database_url), ("RUST_LOG", "debug")]);
+    assert_eq!(command.stderr(full).status().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
 async fn capacities_are_set_from_the_command_line() {
     let bench = BookingBench::start().await;
     let set = |capacity: &str| {

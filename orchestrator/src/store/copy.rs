@@ -17,14 +17,25 @@ const POSTGRES_EPOCH_MS: i64 = 946_684_800_000;
 /// What goes wrong while rows stream by.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The connection broke, or the database gave up.
-    #[error("the database stopped sending rows; run it again")]
-    Broken(#[from] sqlx::Error),
+    /// There is no connection, it broke, or the database refuses.
+    #[error("{}; see that it is there and up to date (`orchestrator migrate`), then run it again", said(.0))]
+    Broken(sqlx::Error),
     /// What came is not what this version reads.
     #[error(
         "the database sends rows in a form that is not known: {0}; bring its tables up to date with `orchestrator migrate`"
     )]
     Form(&'static str),
+}
+
+impl From<sqlx::Error> for CopyError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// The database's own words, without the place in its source.
+fn said(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
 /// A row type of a copy: its fields in the order of the statement's columns.

@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anstream::AutoStream;
-use anyhow::Context;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::SecretString;
@@ -43,10 +42,13 @@ pub fn command() -> Command {
         )
 }
 
-/// Verifies a database and prints what was found. The exit code is 1 if there are differences.
+/// The exit code if the database could not be read to its end, apart from that for differences.
+const UNREADABLE: u8 = 2;
+
+/// Verifies a database and prints what was found. The exit code is 1 if there are differences, 2 if it cannot be read.
 ///
 /// # Errors
-/// The database cannot be read.
+/// The report cannot be printed.
 pub async fn run(url: &SecretString, arguments: &ArgMatches) -> anyhow::Result<ExitCode> {
     let limit = arguments.get_one::<u64>(LIMIT).and_then(|&limit| usize::try_from(limit).ok());
     let bar = bar();
@@ -56,7 +58,13 @@ pub async fn run(url: &SecretString, arguments: &ArgMatches) -> anyhow::Result<E
     };
     let verified = super::verify(url, limit.unwrap_or(DEFAULT_LIMIT), &mut tell).await;
     bar.finish_and_clear();
-    let report = verified.context("DATABASE_URL: the journal cannot be read")?;
+    let report = match verified {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("orchestrator: DATABASE_URL: the journal cannot be read: {error}");
+            return Ok(ExitCode::from(UNREADABLE));
+        }
+    };
     print(&report, arguments.get_one::<String>(FORMAT).is_some_and(|format| format == "json"))?;
     Ok(if report.differences() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -40,8 +40,12 @@ impl LogFormat {
 pub fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let on_terminal = std::io::stderr().is_terminal();
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(on_terminal).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(on_terminal)
+        .with_writer(std::io::stderr)
+        // A full disk or a closed pipe must not end the service; it would be told where nothing can be written.
+        .log_internal_errors(false);
     let started = if format.is_json() { lines.json().try_init() } else { lines.try_init() };
     if let Err(error) = started {
         tracing::debug!(%error, "logging was started before");
