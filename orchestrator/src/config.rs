@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use messaging::topics::TopicSpec;
+use messaging::topics::{TopicError, TopicSpec};
 use participant::service::{Setting, SettingError, Settings, WORKER_SETTINGS, WorkerSettings};
 use saga_defs::definition::Definition;
 use saga_defs::ids::ShardCount;
+use saga_defs::{Shipped, shipped};
 
 use crate::check;
 use crate::engine::{DEAD_LETTERS, EVENTS, INBOX};
@@ -17,10 +19,11 @@ const ADVERTISE_URL: &str = "ADVERTISE_URL";
 const SHARDS: &str = "SHARDS";
 const COMMAND_PARTITIONS: &str = "COMMAND_PARTITIONS";
 const SCHEMAS_DIR: &str = "SCHEMAS_DIR";
+const SHIPPED_DEFINITIONS: &str = "SHIPPED_DEFINITIONS";
 const DEFINITIONS_DIR: &str = "DEFINITIONS_DIR";
 const ALLOW_FORCED_OUTCOMES: &str = "ALLOW_FORCED_OUTCOMES";
 
-const OWN_SETTINGS: [Setting; 6] = [
+const OWN_SETTINGS: [Setting; 7] = [
     Setting::new(HTTP_ADDR, "Where the API listens, ADDRESS:PORT; port 0 is any free one")
         .or("127.0.0.1:8080"),
     Setting::new(
@@ -29,6 +32,11 @@ const OWN_SETTINGS: [Setting; 6] = [
     ),
     Setting::new(SHARDS, "The partitions of saga.inbox; never changes once there is a database").or("8"),
     Setting::new(COMMAND_PARTITIONS, "The partitions of each command topic").or("8"),
+    Setting::new(
+        SHIPPED_DEFINITIONS,
+        "The definitions that ship and are published: all, none, or names with commas, e.g. booking",
+    )
+    .or("all"),
     Setting::new(DEFINITIONS_DIR, "A folder of further definitions (*.toml)"),
     Setting::new(
         ALLOW_FORCED_OUTCOMES,
@@ -107,6 +115,7 @@ impl Config {
             topic_partitions: u16::try_from(base.event_topics.partitions).unwrap_or(u16::MAX),
             replication: base.event_topics.replication,
             folders: Folders {
+                shipped: settings.read(SHIPPED_DEFINITIONS, &allowed_shipped(), chosen)?,
                 definitions: match settings.text(DEFINITIONS_DIR).map(PathBuf::from) {
                     Some(folder) if !folder.is_dir() => {
                         return Err(settings.wrong(DEFINITIONS_DIR, "a folder of definitions (*.toml)"));
@@ -119,6 +128,24 @@ impl Config {
             base,
         })
     }
+}
+
+/// The shipped definitions that the setting names; `None`: it names another one, or nothing at all.
+fn chosen(text: &str) -> Option<Vec<Shipped>> {
+    match text.trim() {
+        "all" => Some(shipped().to_vec()),
+        "none" => Some(Vec::new()),
+        names => {
+            let named: Vec<Shipped> =
+                names.split(',').map(|name| Shipped::named(name.trim())).collect::<Option<_>>()?;
+            Some(shipped().iter().filter(|one| named.contains(one)).copied().collect())
+        }
+    }
+}
+
+fn allowed_shipped() -> String {
+    let names: Vec<&str> = shipped().iter().map(Shipped::name).collect();
+    format!("all, none, or names with commas of {}", names.join(", "))
 }
 
 /// What is wrong with a folder, as what is wrong with the setting that names it: one line. The problems of the definitions
@@ -135,8 +162,9 @@ pub fn wrong_folder(folders: &Folders, error: FoldersError) -> anyhow::Error {
             check::complain(&checked);
             let (files, all) = (checked.iter().filter(|checked| !checked.is_right()).count(), checked.len());
             let found = format!("{files} of {all} definitions wrong, see above");
-            let allowed = "definitions that `orchestrator check` finds right";
-            wrong(DEFINITIONS_DIR, &folders.definitions, found, allowed)
+            let allowed = "definitions that `orchestrator check` finds right; SHIPPED_DEFINITIONS leaves out some that ship";
+            let name = if folders.definitions.is_some() { DEFINITIONS_DIR } else { SHIPPED_DEFINITIONS };
+            wrong(name, &folders.definitions, found, allowed)
         }
         FoldersError::Schemas(_) => wrong(SCHEMAS_DIR, &folders.schemas, error.to_string(), schemas),
         FoldersError::Unreadable { ref path, ref source } => {
@@ -169,4 +197,92 @@ pub fn topics<'a>(
         TopicSpec::new(format!("{participant}.commands"), i32::from(command_partitions), replication)
     }));
     topics
+}
+
+/// What the log says while the topics are not there: what is missing, and what to do. `new` are the definitions that are
+/// published when they are; only those can still be left out.
+pub fn waiting_for_topics(
+    error: TopicError,
+    specs: &[TopicSpec],
+    published: &[Arc<Definition>],
+    new: &[Arc<Definition>],
+) -> String {
+    let topic: &str = match &error {
+        TopicError::NotCreated { topic, .. } => topic,
+        TopicError::Missing { topic } => topic,
+        _ => {
+            let error = anyhow::Error::from(error);
+            return format!("waiting for the broker (KAFKA_BOOTSTRAP_SERVERS): {error:#}");
+        }
+    };
+    let spec = specs.iter().find(|spec| &*spec.name == topic);
+    let partitions = spec.map_or_else(String::new, |spec| format!(" with {} partitions", spec.partitions));
+    let needs = |definition: &&Arc<Definition>| {
+        let participants = definition.participants();
+        participants.iter().any(|participant| topic.strip_suffix(".commands") == Some(&**participant))
+    };
+    let needing: Vec<_> = new.iter().filter(needs).collect();
+    let ships = |definition: &&Arc<Definition>| Shipped::named(&definition.id.name).is_some();
+    let avoidable = !needing.is_empty()
+        && needing.iter().all(ships)
+        && !published.iter().any(|definition| needs(&definition));
+    let names: Vec<&str> = needing.iter().map(|definition| &*definition.id.name).collect();
+    let or = if avoidable {
+        format!(", or leave {} out by {SHIPPED_DEFINITIONS}", names.join(" and "))
+    } else {
+        String::new()
+    };
+    format!("waiting: {error}; create it{partitions}{or}")
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn names(text: &str) -> Option<Vec<&'static str>> {
+        chosen(text).map(|chosen| chosen.iter().map(Shipped::name).collect())
+    }
+
+    #[test]
+    fn shipped_definitions_are_chosen_by_name() {
+        assert_eq!(names("all"), Some(vec!["booking", "erasure", "stock-transfer", "trip"]));
+        assert_eq!(names("none"), Some(vec![]));
+        assert_eq!(names("trip, booking,trip"), Some(vec!["booking", "trip"]));
+        for wrong in ["", "Booking", "booking,", "booking;trip", "all,booking", "none,none"] {
+            assert_eq!(names(wrong), None, "{wrong:?}");
+        }
+    }
+
+    /// What is said about a missing topic when these are published and those are new.
+    fn said(topic: &str, published: &[&str], new: &[&str]) -> String {
+        let ships = |names: &[&str]| -> Vec<Arc<Definition>> {
+            names.iter().map(|name| Arc::new(Shipped::named(name).unwrap().definition())).collect()
+        };
+        let (published, new) = (ships(published), ships(new));
+        let shards = ShardCount::new(8).unwrap();
+        let specs = topics(published.iter().chain(&new).map(|definition| &**definition), shards, 12, 3, -1);
+        let error = TopicError::Missing { topic: topic.into() };
+        waiting_for_topics(error, &specs, &published, &new)
+    }
+
+    #[test]
+    fn a_topic_that_is_not_created_is_named_with_what_to_do() {
+        assert_snapshot!(said("flights.commands", &["booking"], &["trip"]), @"waiting: topic flights.commands does not exist on the embedded broker, which by itself makes topics of 4 partitions only; create it with 12 partitions, or leave trip out by SHIPPED_DEFINITIONS");
+        assert_snapshot!(said("payment.commands", &["booking"], &["trip"]), @"waiting: topic payment.commands does not exist on the embedded broker, which by itself makes topics of 4 partitions only; create it with 12 partitions");
+        assert_snapshot!(said("flights.commands", &["trip"], &["booking"]), @"waiting: topic flights.commands does not exist on the embedded broker, which by itself makes topics of 4 partitions only; create it with 12 partitions");
+        assert_snapshot!(said("saga.inbox", &[], &["booking"]), @"waiting: topic saga.inbox does not exist on the embedded broker, which by itself makes topics of 4 partitions only; create it with 8 partitions");
+    }
+
+    #[test]
+    fn only_the_topics_of_what_is_published_are_needed() {
+        let booking = Shipped::named("booking").unwrap().definition();
+        let specs = topics([&booking], ShardCount::new(8).unwrap(), 12, 3, -1);
+        let names: Vec<&str> = specs.iter().map(|spec| &*spec.name).collect();
+        assert_eq!(
+            names,
+            ["saga.inbox", "saga.events", "saga.dead-letters", "booking.commands", "payment.commands"]
+        );
+    }
 }

@@ -20,6 +20,7 @@ use crate::definitions::Definitions;
 use crate::engine::{Engine, EngineParts, EngineSettings};
 use crate::metrics::Metrics;
 use crate::registration::Registrar;
+use crate::registration::folders::Plan;
 use crate::store::queries::Reads;
 use crate::store::{Store, StoreError};
 
@@ -52,7 +53,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         .with_context(|| format!("HTTP_ADDR: cannot listen on {}", config.http_addr))?;
     let address = listener.local_addr().context("the address listened on")?;
     let Some(store) = ready_store(&config, &stop).await? else { return Ok(()) };
-    let registrar = registrar(&config, &store).await?;
+    let (registrar, plan) = registrar(&config, &store).await?;
     let definitions = registrar.definitions().clone();
     store.remember_shards(config.shards).await?;
     match store.make_journal_partitions().await {
@@ -62,7 +63,10 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         }
         made => made?,
     }
-    let Some(incarnation) = ready_broker(&config, &definitions, &stop).await? else { return Ok(()) };
+    let Some(incarnation) = ready_broker(&config, &definitions, &plan, &stop).await? else { return Ok(()) };
+    // Not before its topics are there: what is published stays, and the topics it needs with it.
+    let published = registrar.publish_plan(plan).await;
+    published.map_err(|error| config::wrong_folder(&config.folders, error))?;
     let metrics = Metrics::new()?;
     if address.ip().is_unspecified() && config.advertise_url.is_none() {
         tracing::warn!(%address, "ADVERTISE_URL is not set: other orchestrators cannot reach this one at that address");
@@ -153,13 +157,13 @@ async fn watch(
     }
 }
 
-/// Knows what is published, and publishes what ships and what stands in the folders.
-async fn registrar(config: &Config, store: &Store) -> anyhow::Result<Registrar> {
+/// Knows what is published, and what is to be published of what ships and what stands in the folders.
+async fn registrar(config: &Config, store: &Store) -> anyhow::Result<(Registrar, Plan)> {
     let definitions = Definitions::open(store).await?;
     let (kafka, partitions) = (config.base.kafka.clone(), config.command_partitions);
     let registrar = Registrar::new(store.clone(), definitions, kafka, partitions, config.replication);
-    match registrar.publish_folders(&config.folders).await {
-        Ok(()) => Ok(registrar),
+    match registrar.plan_folders(&config.folders).await {
+        Ok(plan) => Ok((registrar, plan)),
         Err(error) => Err(config::wrong_folder(&config.folders, error)),
     }
 }
@@ -182,11 +186,12 @@ async fn ready_store(config: &Config, stop: &CancellationToken) -> anyhow::Resul
 async fn ready_broker(
     config: &Config,
     definitions: &Definitions,
+    plan: &Plan,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<String>> {
-    let all = definitions.all();
+    let published = definitions.all();
     let specs = config::topics(
-        all.iter().map(|definition| &**definition),
+        published.iter().chain(plan.definitions()).map(|definition| &**definition),
         config.shards,
         config.command_partitions,
         config.topic_partitions,
@@ -197,8 +202,8 @@ async fn ready_broker(
             Ok(()) => break,
             Err(error @ TopicError::Partitions { .. }) => return Err(error.into()),
             Err(error) => {
-                let error = anyhow::Error::from(error);
-                tracing::warn!("waiting for the broker (KAFKA_BOOTSTRAP_SERVERS): {error:#}");
+                let waiting = config::waiting_for_topics(error, &specs, &published, plan.definitions());
+                tracing::warn!("{waiting}");
             }
         }
         tokio::select! {

@@ -34,8 +34,12 @@ pub const fn shipped() -> &'static [Shipped] {
 impl Shipped {
     /// The one of this name, e.g. `booking`.
     pub fn named(name: &str) -> Option<Self> {
-        let named = |shipped: &&Self| shipped.file.strip_suffix(".toml") == Some(name);
-        SHIPPED.iter().find(named).copied()
+        SHIPPED.iter().find(|shipped| shipped.name() == name).copied()
+    }
+
+    /// Its name, e.g. `booking`: its file's, as a test holds.
+    pub fn name(&self) -> &'static str {
+        self.file.strip_suffix(".toml").unwrap_or(self.file)
     }
 
     /// The definition.

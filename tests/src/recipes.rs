@@ -33,6 +33,6 @@ pub fn catalog() -> Result<Catalog> {
 /// # Errors
 /// One of them is wrong.
 pub fn definitions(catalog: &Catalog) -> Result<Vec<Definition>> {
-    let sources = sources(Some(&definitions_folder()))?;
+    let sources = sources(saga_defs::shipped(), Some(&definitions_folder()))?;
     sources.iter().map(|(_, source)| Ok(read(source, catalog, &Participants::default())?)).collect()
 }

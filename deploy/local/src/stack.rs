@@ -261,6 +261,7 @@ fn environment(options: &Options, url: &str, kafka: &KafkaSettings) -> Vec<(&'st
         ("SHARDS", Some(SHARDS.to_string().into())),
         ("COMMAND_PARTITIONS", Some(commands.to_string().into())),
         ("TOPIC_PARTITIONS", Some(TOPIC_PARTITIONS.to_string().into())),
+        ("SHIPPED_DEFINITIONS", Some("all".into())),
         ("DEFINITIONS_DIR", options.definitions.clone().map(OsString::from)),
         ("SCHEMAS_DIR", options.schemas.clone().map(OsString::from)),
         ("ALLOW_FORCED_OUTCOMES", Some("true".into())),

@@ -1,9 +1,11 @@
 //! The booking API: what the booking page of a shop calls. A booking is a saga of the definition `booking`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use saga_defs::Data;
+use saga_defs::definition::Definition;
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -25,6 +27,8 @@ const DEFAULT_AMOUNT_MINOR: i64 = 1_000;
 /// The highest price, in minor units.
 const MAX_AMOUNT_MINOR: i64 = 1_000_000_000_000;
 const CURRENCY: &str = "EUR";
+/// When a client may ask again that found no definition for bookings: people have to act first.
+const UNPUBLISHED_RETRY: Duration = Duration::from_secs(30);
 
 /// A booking that is asked for.
 #[derive(ToSchema)]
@@ -63,10 +67,7 @@ pub(crate) async fn start_booking(app: Arc<App>, asked: Asked, body: Body) -> An
     // One route under both paths: a retry may come by the other one.
     let key = request_key(&asked.headers, "POST /api/bookings", subject, &body.fields)?;
     let input = input(body.fields, forced)?;
-    let Some(definition) = app.api.definitions.newest(BOOKING) else {
-        return Err(Problem::new(Kind::Unavailable, "no definition of the name `booking` is loaded")
-            .retry_after(std::time::Duration::from_secs(30)));
-    };
+    let definition = definition(&app).await?;
     let input = with_defaults(&app.api.definitions.catalog(), &definition, input);
     let wrong = input_errors(&app.api.definitions.catalog(), &definition, &input, "");
     if !wrong.is_empty() {
@@ -82,6 +83,20 @@ pub(crate) async fn start_booking(app: Arc<App>, asked: Asked, body: Body) -> An
         wait: wait(&asked.headers),
     };
     start(&app, request).await
+}
+
+/// The newest version; another process may have published the first one a moment ago. It can be registered at any time,
+/// so a client may come again.
+async fn definition(app: &App) -> Result<Arc<Definition>, Problem> {
+    if let Some(known) = app.api.definitions.newest(BOOKING) {
+        return Ok(known);
+    }
+    app.api.registrar.refresh().await?;
+    app.api.definitions.newest(BOOKING).ok_or_else(|| {
+        let text = "no definition `booking` is published here: start the orchestrator with `booking` in \
+                    SHIPPED_DEFINITIONS, or register one with POST /api/definitions";
+        Problem::new(Kind::Unavailable, text).retry_after(UNPUBLISHED_RETRY)
+    })
 }
 
 /// The same under the path that shops call.

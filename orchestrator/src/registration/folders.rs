@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use saga_defs::definition::Definition;
 use saga_defs::{Shipped, shipped};
 use schemas::Catalog;
 
@@ -17,13 +18,43 @@ use crate::store::definitions::{Counts, Publication, SchemaRow};
 /// Who publishes what stands in the folders, in the audit.
 const ACTOR: &str = "start";
 
-/// Where further definitions and schemas are.
-#[derive(Clone, Debug, Default)]
+/// Which of what ships is published, and where further definitions and schemas are.
+#[derive(Clone, Debug)]
 pub struct Folders {
+    /// The shipped definitions that are published.
+    pub shipped: Vec<Shipped>,
     /// Definitions (`*.toml`).
     pub definitions: Option<PathBuf>,
     /// Schemas (`*.avsc`).
     pub schemas: Option<PathBuf>,
+}
+
+/// All that ships, and nothing else.
+impl Default for Folders {
+    fn default() -> Self {
+        Self { shipped: shipped().to_vec(), definitions: None, schemas: None }
+    }
+}
+
+/// What is to be published, checked, and not published yet: its topics come first.
+pub struct Plan {
+    brought: Vec<Brought>,
+    sources: Arc<[(String, String)]>,
+    found: Found,
+}
+
+/// What of it is new, as far as was known at that moment.
+struct Found {
+    publication: Publication,
+    definitions: Vec<Arc<Definition>>,
+    checked_against: Counts,
+}
+
+impl Plan {
+    /// The definitions that are not published yet.
+    pub fn definitions(&self) -> &[Arc<Definition>] {
+        &self.found.definitions
+    }
 }
 
 /// What stands in the folders was not published.
@@ -52,12 +83,12 @@ pub enum FoldersError {
     Store(#[from] StoreError),
 }
 
-/// The texts of the shipped definitions, then of a folder's `*.toml` files in order of name, each with its origin.
+/// The texts of these shipped definitions, then of a folder's `*.toml` files in order of name, each with its origin.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn sources(folder: Option<&Path>) -> Result<Vec<(String, String)>, FoldersError> {
-    let ships = shipped().iter().map(|one| (format!("shipped {}", one.file), one.text.to_owned()));
+pub fn sources(ships: &[Shipped], folder: Option<&Path>) -> Result<Vec<(String, String)>, FoldersError> {
+    let ships = ships.iter().map(|one| (format!("shipped {}", one.file), one.text.to_owned()));
     let mut sources: Vec<(String, String)> = ships.collect();
     let Some(folder) = folder else { return Ok(sources) };
     let unreadable = |path: &Path| {
@@ -98,7 +129,7 @@ fn schemas(folder: Option<&Path>) -> Result<Vec<Brought>, FoldersError> {
 pub fn check(definitions: Option<&Path>, schemas_dir: Option<&Path>) -> Result<Vec<Checked>, FoldersError> {
     let published = Definitions::of(shipped().iter().map(Shipped::definition)).now();
     let (catalog, _) = grow(&published, &schemas(schemas_dir)?)?;
-    let texts = sources(definitions)?.into_iter().map(|(name, source)| (name, Ok(source)));
+    let texts = sources(shipped(), definitions)?.into_iter().map(|(name, source)| (name, Ok(source)));
     Ok(check::sources(texts, &catalog, &published, Runs::OfNew))
 }
 
@@ -114,33 +145,54 @@ fn grow(published: &Published, brought: &[Brought]) -> Result<(Arc<Catalog>, Vec
 }
 
 impl Registrar {
-    /// Publishes what ships and what stands in the folders, as far as it is not published yet.
+    /// Checks what ships and what stands in the folders, and finds out what of it is to be published.
+    ///
+    /// # Errors
+    /// Something in the folders is wrong.
+    pub async fn plan_folders(&self, folders: &Folders) -> Result<Plan, FoldersError> {
+        let brought = schemas(folders.schemas.as_deref())?;
+        let sources: Arc<[(String, String)]> =
+            sources(&folders.shipped, folders.definitions.as_deref())?.into();
+        let found = self.gather(&brought, sources.clone()).await?;
+        Ok(Plan { brought, sources, found })
+    }
+
+    /// Publishes a plan. What others have published since is taken into account.
     ///
     /// The shipped schemas are published as well: an older release that still runs beside this one can then go on with
     /// what this one brings.
     ///
     /// # Errors
-    /// Something in the folders is wrong; then nothing is published.
-    pub async fn publish_folders(&self, folders: &Folders) -> Result<(), FoldersError> {
-        let brought = schemas(folders.schemas.as_deref())?;
-        let sources: Arc<[(String, String)]> = sources(folders.definitions.as_deref())?.into();
+    /// Something does not go with what others have published; then nothing is published.
+    pub async fn publish_plan(&self, plan: Plan) -> Result<(), FoldersError> {
+        let Plan { brought, sources, mut found } = plan;
         for _ in 0..PUBLISH_TRIES {
-            self.definitions.refresh(&self.store).await?;
-            let (publication, checked_against) = self.gather(&brought, sources.clone()).await?;
+            let Found { publication, checked_against, .. } = found;
             let nothing = publication.definitions.is_empty() && publication.schemas.is_empty();
             if nothing || self.store.publish(&publication, checked_against).await? {
                 self.definitions.refresh(&self.store).await?;
                 return Ok(());
             }
+            found = self.gather(&brought, sources.clone()).await?;
         }
         Err(FoldersError::Contended)
+    }
+
+    /// Plans and publishes.
+    ///
+    /// # Errors
+    /// Something in the folders is wrong; then nothing is published.
+    pub async fn publish_folders(&self, folders: &Folders) -> Result<(), FoldersError> {
+        let plan = self.plan_folders(folders).await?;
+        self.publish_plan(plan).await
     }
 
     async fn gather(
         &self,
         brought: &[Brought],
         sources: Arc<[(String, String)]>,
-    ) -> Result<(Publication, Counts), FoldersError> {
+    ) -> Result<Found, FoldersError> {
+        self.definitions.refresh(&self.store).await?;
         let published = self.definitions.now();
         let (catalog, schemas) = grow(&published, brought)?;
         let against = published.clone();
@@ -153,7 +205,7 @@ impl Registrar {
             return Err(FoldersError::Definitions(checked));
         }
         let mut publication = Publication { schemas, ..Publication::default() };
-        let mut seen = HashSet::new();
+        let (mut definitions, mut seen) = (Vec::new(), HashSet::new());
         for Checked { source, outcome, .. } in checked {
             let Outcome::Right { definition, model_check } = outcome else { continue };
             if published.get(&definition.id).is_none() && seen.insert(definition.id.clone()) {
@@ -163,8 +215,9 @@ impl Registrar {
                     source,
                     model_check.as_ref().and_then(json),
                 ));
+                definitions.push(definition);
             }
         }
-        Ok((publication, published.counts()))
+        Ok(Found { publication, definitions, checked_against: published.counts() })
     }
 }

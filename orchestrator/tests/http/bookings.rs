@@ -57,6 +57,14 @@ async fn its_status_follows_the_saga() {
 }
 
 #[tokio::test]
+async fn without_its_definition_the_way_to_one_is_told() {
+    let service = Service::start_with(Options { booking: false, ..Options::default() }).await;
+    let problem = service.post("/api/bookings", &booking()).await.problem();
+    insta::assert_snapshot!(problem, @"503 unavailable: no definition `booking` is published here: start the orchestrator with `booking` in SHIPPED_DEFINITIONS, or register one with POST /api/definitions");
+    assert_eq!(service.post("/bookings", &booking()).await.problem(), problem);
+}
+
+#[tokio::test]
 async fn a_saga_of_another_definition_is_no_booking() {
     let service = Service::start().await;
     let body = json!({ "definition": "delivery", "input": { "userId": USER, "resourceId": RESOURCE } });

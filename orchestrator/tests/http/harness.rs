@@ -68,11 +68,13 @@ pub(crate) struct Service {
 pub(crate) struct Options {
     pub(crate) limits: HttpLimits,
     pub(crate) allow_forced_outcomes: bool,
+    /// Whether the definition `booking` is published.
+    pub(crate) booking: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: HttpLimits::default(), allow_forced_outcomes: true }
+        Self { limits: HttpLimits::default(), allow_forced_outcomes: true, booking: true }
     }
 }
 
@@ -126,10 +128,9 @@ impl Service {
     pub(crate) async fn start_on(url: &str, options: Options) -> Self {
         let db = Database::connect(url).await.unwrap();
         apply::apply::<Migrator>(&db).await.unwrap();
-        let definitions = Definitions::of([
-            Shipped::named("booking").unwrap().definition(),
-            Definition::parse(DELIVERY).unwrap(),
-        ]);
+        let booking = Shipped::named("booking").filter(|_| options.booking);
+        let booking = booking.map(|shipped| shipped.definition());
+        let definitions = Definitions::of(booking.into_iter().chain([Definition::parse(DELIVERY).unwrap()]));
         let engine = Arc::new(FakeEngine::new(db.clone(), definitions.clone()));
         let broker = Broker::start(&[]).unwrap();
         let store = Store::connect(&url.to_owned().into()).await.unwrap();

@@ -78,6 +78,7 @@ fn that_one_program_has() {
             ("ADVERTISE_URL", Some("ftp://here")),
             ("SHARDS", Some("none")),
             ("COMMAND_PARTITIONS", Some("-1")),
+            ("SHIPPED_DEFINITIONS", Some("booking,tripp")),
             ("ALLOW_FORCED_OUTCOMES", Some("yes")),
         ];
         assert_snapshot!(complaints(Program::Orchestrator, &orchestrator).await?, @r#"
@@ -85,6 +86,7 @@ fn that_one_program_has() {
         ADVERTISE_URL: found "ftp://here", allowed: http://HOST:PORT or https://HOST:PORT
         SHARDS: found "none", allowed: a number from 1 to 10000
         COMMAND_PARTITIONS: found "-1", allowed: a number from 1 to 10000
+        SHIPPED_DEFINITIONS: found "booking,tripp", allowed: all, none, or names with commas of booking, erasure, stock-transfer, trip
         ALLOW_FORCED_OUTCOMES: found "yes", allowed: true or false
         "#);
         let payment = [
@@ -123,6 +125,31 @@ fn that_do_not_fit_what_is_there() {
         orchestrator: topic accounts.commands has 4 partitions, expected 3
         DEFINITIONS_DIR: found "/no/such/folder", allowed: a folder of definitions (*.toml)
         "#);
+        Ok(())
+    });
+}
+
+#[test]
+fn only_the_chosen_shipped_definitions_are_published() {
+    let none = Options { orchestrators: 0, workers: false, ..Options::default() };
+    on_own_stack(none, async |stack| {
+        let mut settings = stack.environment(Program::Orchestrator);
+        settings.remove("DEFINITIONS_DIR");
+        // A start that does not get the topics of all that ships leaves nothing behind.
+        let mut all = settings.clone();
+        all.insert("COMMAND_PARTITIONS".to_owned(), "3".to_owned());
+        let log = stack.log(Program::Orchestrator);
+        let refused = Service::start(Program::Orchestrator, &["serve"], &all, &log)?;
+        ensure!(!refused.ended(SOON).await?.success(), "{}", refused.output()?);
+
+        settings.insert("SHIPPED_DEFINITIONS".to_owned(), "booking".to_owned());
+        let log = stack.log(Program::Orchestrator);
+        let service = Service::start(Program::Orchestrator, &["serve"], &settings, &log)?;
+        let api = stack.adopt(service).await?.api.clone();
+        let listed = api.get("/api/definitions").await?.expect(200)?;
+        let names: Vec<&str> =
+            listed["items"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect();
+        assert_eq!(names, ["booking"], "{}", listed);
         Ok(())
     });
 }
@@ -171,7 +198,7 @@ fn every_problem_of_every_definition_is_shown() {
           |
           = help: give it version 2
 
-        DEFINITIONS_DIR: found FOLDER (2 of 6 definitions wrong, see above), allowed: definitions that `orchestrator check` finds right
+        DEFINITIONS_DIR: found FOLDER (2 of 6 definitions wrong, see above), allowed: definitions that `orchestrator check` finds right; SHIPPED_DEFINITIONS leaves out some that ship
         exit status: 2
         ");
         Ok(())
