@@ -391,6 +391,9 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
               SHARDS]
           --command-partitions <VALUE>
               The partitions of each command topic [default: 8] [env: COMMAND_PARTITIONS]
+          --shipped-definitions <VALUE>
+              The definitions that ship and are published: all, none, or names with commas, e.g. booking
+              [default: all] [env: SHIPPED_DEFINITIONS]
           --definitions-dir <VALUE>
               A folder of further definitions (*.toml) [env: DEFINITIONS_DIR]
           --allow-forced-outcomes <VALUE>
