@@ -107,6 +107,7 @@ impl Server {
         start.make_cluster()?;
         start.check_version()?;
         let socket = SocketDir::make(&home, account)?;
+        socket.forget_killed_server()?;
         let log = home.join("postgres.log");
         let process = start.postgres(&socket, &log)?;
         Ok(Server { process, socket, _lock: lock, log })
@@ -372,6 +373,18 @@ impl SocketDir {
         let us = [Some(account::effective_uid()), account.map(|account| account.uid)];
         fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| metadata.is_dir() && us.contains(&Some(metadata.uid())))
+    }
+
+    /// Removes the lock file of a socket whose server was killed: its number may belong to another process by now, which
+    /// Postgres would take for a running server. Ours is the lock of the data directory, and nobody else holds it.
+    fn forget_killed_server(&self) -> Result<(), PostgresError> {
+        let lock = self.path.join(format!(".s.PGSQL.{PORT}.lock"));
+        match fs::remove_file(&lock) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(io_error("remove", &lock)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn socket(&self) -> PathBuf {

@@ -129,7 +129,8 @@ fn a_stale_pid_file_stops_nobody_and_nothing() {
     start(&two.data_dir()).stop().unwrap();
     // the number now belongs to another process of the same user, which Postgres alone would take for a running server
     let stale = format!("{}\n{}\n1\n5432\n", other.pid(), two.data_dir().join("data").display());
-    fs::write(two.data_dir().join("data/postmaster.pid"), stale).unwrap();
+    fs::write(two.data_dir().join("data/postmaster.pid"), &stale).unwrap();
+    fs::write(two.data_dir().join(".s.PGSQL.5432.lock"), &stale).unwrap();
     let server = start(&two.data_dir());
     assert_eq!(query(&server.url("postgres"), "SELECT 1"), Some(1));
     other.check_running().unwrap();
