@@ -1,7 +1,9 @@
 //! A Kafka broker inside this process: librdkafka's mock cluster, which speaks the real protocol over TCP to any
 //! process. In memory only, one broker. For the local stack and for tests.
 
-use std::time::Duration;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::bindings as native;
@@ -18,6 +20,10 @@ use crate::topics::TopicSpec;
 
 /// All brokers, in the mock cluster's words; there is one.
 const ALL: i32 = -1;
+/// How long a broker that comes up again waits for its port.
+const PORT_PATIENCE: Duration = Duration::from_secs(30);
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The broker could not be made to do something.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +42,15 @@ pub enum BrokerError {
         /// librdkafka's reason.
         #[source]
         source: Cause,
+    },
+    /// Its port is somebody else's by now.
+    #[error("the embedded broker cannot come up again: {address} is taken")]
+    Port {
+        /// Its address.
+        address: String,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
     },
     /// It does not do what it was asked for.
     #[error("the embedded broker cannot {what}")]
@@ -92,6 +107,7 @@ pub struct Broker {
     host: BaseProducer<DefaultProducerContext>,
     address: String,
     incarnation: String,
+    is_down: AtomicBool,
 }
 
 impl Broker {
@@ -116,7 +132,8 @@ impl Broker {
             native::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
         }
         let address = host.client().mock_cluster().ok_or(BrokerError::NoCluster)?.bootstrap_servers();
-        let broker = Self { host, address, incarnation: Uuid::new_v4().to_string() };
+        let incarnation = Uuid::new_v4().to_string();
+        let broker = Self { host, address, incarnation, is_down: AtomicBool::new(false) };
         for topic in topics {
             broker.create_topic(topic)?;
         }
@@ -154,14 +171,27 @@ impl Broker {
     /// # Errors
     /// librdkafka refuses.
     pub fn down(&self) -> Result<(), BrokerError> {
-        self.fault("go down", |cluster| cluster.broker_down(ALL))
+        self.fault("go down", |cluster| cluster.broker_down(ALL))?;
+        self.is_down.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Accepts connections again.
+    /// Accepts connections again, on the same port. Blocks while the system has lent that port to a connection of somebody
+    /// else's: librdkafka ends the process if it cannot have it.
     ///
     /// # Errors
-    /// librdkafka refuses.
+    /// librdkafka refuses, or the port stays taken.
     pub fn up(&self) -> Result<(), BrokerError> {
+        if self.is_down.swap(false, Ordering::Relaxed) {
+            let asked = Instant::now();
+            while let Err(source) = TcpListener::bind(&self.address) {
+                if asked.elapsed() > PORT_PATIENCE {
+                    self.is_down.store(true, Ordering::Relaxed);
+                    return Err(BrokerError::Port { address: self.address.clone(), source });
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
         self.fault("come up", |cluster| cluster.broker_up(ALL))
     }
 
