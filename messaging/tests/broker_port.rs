@@ -1,5 +1,4 @@
 //! The embedded broker and the port it has to have again.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::net::TcpListener;
 use std::sync::mpsc::{self, RecvTimeoutError};
