@@ -182,7 +182,8 @@ impl Producer {
         }
     }
 
-    /// How many records are on their way: taken, and not yet reported.
+    /// How many records are on their way: taken, and not yet reported. librdkafka counts errors that it has still to tell as
+    /// well, so for a moment it may be a few more, never fewer.
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.running().client.in_flight_count()).unwrap_or(0)
     }
