@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    booking_worker::main(std::env::args_os())
+    booking_worker::main(std::env::args_os().collect())
 }

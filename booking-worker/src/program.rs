@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use crate::{PROGRAM, migrate, serve, set_capacity};
 
-/// Runs the worker's program with a command line, whose first part is the program's own name.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs the worker's program with a command line, whose first part is the program's own name. Not generic
+/// over the arguments: the whole service would be compiled once more in every program that calls this.
+pub fn main(args: Vec<OsString>) -> ExitCode {
     let program = Program::new(PROGRAM, "The participant that owns bookings and resources", WORKER_SETTINGS)
         .with(resource_command());
     run_program(program, args, run)

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    orchestrator::main(std::env::args_os())
+    orchestrator::main(std::env::args_os().collect())
 }

@@ -13,8 +13,9 @@ use crate::config::{Config, all_settings};
 use crate::service::{migrate, serve};
 use crate::verify;
 
-/// Runs the orchestrator's program with a command line, whose first part is the program's own name.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs the orchestrator's program with a command line, whose first part is the program's own name. Not generic
+/// over the arguments: the whole service would be compiled once more in every program that calls this.
+pub fn main(args: Vec<OsString>) -> ExitCode {
     run_program(program(), args, run)
 }
 

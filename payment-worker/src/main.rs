@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    payment_worker::main(std::env::args_os())
+    payment_worker::main(std::env::args_os().collect())
 }

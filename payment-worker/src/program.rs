@@ -11,8 +11,9 @@ use participant::service::{
 use crate::settings::{PaymentSettings, known};
 use crate::{PROGRAM, migrate, serve};
 
-/// Runs the worker's program with a command line, whose first part is the program's own name.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs the worker's program with a command line, whose first part is the program's own name. Not generic
+/// over the arguments: the whole service would be compiled once more in every program that calls this.
+pub fn main(args: Vec<OsString>) -> ExitCode {
     run_program(Program::new(PROGRAM, "The participant that owns payments", known()), args, run)
 }
 

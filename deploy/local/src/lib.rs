@@ -37,9 +37,9 @@ pub use options::Options;
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let service = args.get(1).and_then(|name| name.to_str());
     match service {
-        Some("orchestrator") => orchestrator::main(args.into_iter().skip(1)),
-        Some("booking-worker") => booking_worker::main(args.into_iter().skip(1)),
-        Some("payment-worker") => payment_worker::main(args.into_iter().skip(1)),
+        Some("orchestrator") => orchestrator::main(args.into_iter().skip(1).collect()),
+        Some("booking-worker") => booking_worker::main(args.into_iter().skip(1).collect()),
+        Some("payment-worker") => payment_worker::main(args.into_iter().skip(1).collect()),
         Some("broker") => broker::main(args.get(2..).unwrap_or_default()),
         _ => match Options::try_parse_from(args) {
             Ok(options) => run::run(&options),
