@@ -1,6 +1,6 @@
 //! The idempotent producer: records go in with a token, and each token comes back once with what became of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -111,6 +111,7 @@ pub struct Producer {
     settings: KafkaSettings,
     linger: Duration,
     deliveries: Arc<dyn Deliveries>,
+    in_flight: Arc<AtomicUsize>,
     running: RwLock<Running>,
 }
 
@@ -124,8 +125,9 @@ impl Producer {
         linger: Duration,
         deliveries: Arc<dyn Deliveries>,
     ) -> Result<Self, KafkaError> {
-        let running = RwLock::new(Running::start(settings, linger, deliveries.clone())?);
-        Ok(Self { settings: settings.clone(), linger, deliveries, running })
+        let in_flight = Arc::new(AtomicUsize::new(0));
+        let running = Running::start(settings, linger, deliveries.clone(), in_flight.clone())?;
+        Ok(Self { settings: settings.clone(), linger, deliveries, in_flight, running: RwLock::new(running) })
     }
 
     /// Queues a record. What becomes of it is told with `token`; records of one partition keep their order, as long
@@ -153,11 +155,16 @@ impl Producer {
             headers: headers_of(record),
             delivery_opaque: token as usize,
         };
-        self.running().client.send(message).map_err(|(error, _)| match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => NotTaken::QueueFull,
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => NotTaken::TooLarge,
-            Some(RDKafkaErrorCode::Fatal) => NotTaken::Fatal(error.to_string()),
-            _ => NotTaken::Refused(error.to_string()),
+        // Before its report can come, so a record that is refused counts for a moment.
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.running().client.send(message).map_err(|(error, _)| {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => NotTaken::QueueFull,
+                Some(RDKafkaErrorCode::MessageSizeTooLarge) => NotTaken::TooLarge,
+                Some(RDKafkaErrorCode::Fatal) => NotTaken::Fatal(error.to_string()),
+                _ => NotTaken::Refused(error.to_string()),
+            }
         })
     }
 
@@ -182,10 +189,10 @@ impl Producer {
         }
     }
 
-    /// How many records are on their way: taken, and not yet reported. librdkafka counts errors that it has still to tell as
-    /// well, so for a moment it may be a few more, never fewer.
+    /// How many records are on their way: taken, and not yet reported. Counted here, because librdkafka's number has
+    /// the errors in it that it has still to tell.
     pub fn in_flight(&self) -> usize {
-        usize::try_from(self.running().client.in_flight_count()).unwrap_or(0)
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Whether an error has made this producer useless: nothing more can be sent before [`Producer::rebuild`].
@@ -205,7 +212,8 @@ impl Producer {
             return Ok(());
         };
         tracing::warn!(%code, reason, "the producer failed for good and is replaced");
-        let new = Running::start(&self.settings, self.linger, self.deliveries.clone())?;
+        let (deliveries, in_flight) = (self.deliveries.clone(), self.in_flight.clone());
+        let new = Running::start(&self.settings, self.linger, deliveries, in_flight)?;
         let old = std::mem::replace(&mut *running, new);
         drop(running);
         drop(old);
@@ -229,10 +237,11 @@ impl Running {
         settings: &KafkaSettings,
         linger: Duration,
         deliveries: Arc<dyn Deliveries>,
+        in_flight: Arc<AtomicUsize>,
     ) -> Result<Self, KafkaError> {
         let config = settings.producer(linger)?;
         let client: BaseProducer<Reports> = config
-            .create_with_context(Reports { deliveries, client: OnceLock::new() })
+            .create_with_context(Reports { deliveries, in_flight, client: OnceLock::new() })
             .map_err(|source| KafkaError::client("producer", source))?;
         let client = Arc::new(client);
         // Nothing is sent yet, so no report can miss it.
@@ -274,6 +283,7 @@ impl Drop for Running {
 /// The context that gets librdkafka's delivery reports.
 struct Reports {
     deliveries: Arc<dyn Deliveries>,
+    in_flight: Arc<AtomicUsize>,
     client: OnceLock<Weak<BaseProducer<Reports>>>,
 }
 
@@ -306,6 +316,8 @@ impl ProducerContext for Reports {
                 failure => failure,
             }),
         };
+        // First, so that whoever is told finds it counted.
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.deliveries.delivered(token as u64, outcome);
     }
 }
