@@ -1,7 +1,7 @@
 //! A Kafka broker inside this process: librdkafka's mock cluster, which speaks the real protocol over TCP to any
 //! process. In memory only, one broker. For the local stack and for tests.
 
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer as _};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use socket2::{Domain, Socket, Type};
 use uuid::Uuid;
 
 use crate::cause::Cause;
@@ -184,7 +185,7 @@ impl Broker {
     pub fn up(&self) -> Result<(), BrokerError> {
         if self.is_down.swap(false, Ordering::Relaxed) {
             let asked = Instant::now();
-            while let Err(source) = TcpListener::bind(&self.address) {
+            while let Err(source) = try_port(&self.address) {
                 if asked.elapsed() > PORT_PATIENCE {
                     self.is_down.store(true, Ordering::Relaxed);
                     return Err(BrokerError::Port { address: self.address.clone(), source });
@@ -233,6 +234,15 @@ impl Broker {
     fn cluster(&self) -> Result<MockCluster<'_, DefaultProducerContext>, BrokerError> {
         self.host.client().mock_cluster().ok_or(BrokerError::NoCluster)
     }
+}
+
+/// Whether the port could be listened on. It is bound as librdkafka binds it, and not listened on: a client that looks
+/// for its broker would connect to this socket, and be cut off in the middle of its first question.
+fn try_port(address: &str) -> std::io::Result<()> {
+    let address: SocketAddr = address.parse().map_err(std::io::Error::other)?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
 }
 
 impl Request {
