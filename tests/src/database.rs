@@ -27,7 +27,14 @@ impl Database {
     /// # Errors
     /// It cannot be connected to.
     pub async fn fresh() -> Result<Self> {
-        let url = tokio::task::spawn_blocking(|| TestServer::shared().fresh_database()).await?;
+        Self::at(tokio::task::spawn_blocking(|| TestServer::shared().fresh_database()).await?).await
+    }
+
+    /// One that is there.
+    ///
+    /// # Errors
+    /// It cannot be connected to.
+    pub async fn at(url: String) -> Result<Self> {
         let connection = connect(&url).await?;
         let row = connection.query_one_raw(sql("SELECT current_database()::text AS name", vec![])).await?;
         let name = row.context("a database has a name")?.try_get("", "name")?;

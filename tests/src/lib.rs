@@ -5,6 +5,8 @@
 //! transcript of a saga and what its participants have in their tables. [`oracle`] asks the same of many sagas at once.
 
 pub mod api;
+#[cfg(target_os = "linux")]
+pub mod bench;
 pub mod database;
 pub mod kafka;
 pub mod load;
@@ -13,6 +15,7 @@ pub mod oracle;
 pub mod process;
 pub mod recipes;
 pub mod scenario;
+pub mod services;
 pub mod stack;
 pub mod stand_in;
 pub mod story;

@@ -1,9 +1,10 @@
 //! Services as processes of their own, which can be killed, paused and asked for their log.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -78,10 +79,25 @@ impl Service {
         environment: &Environment,
         log: &Path,
     ) -> Result<Self> {
+        Self::start_role(&services_program()?, program.name(), arguments, environment, log)
+    }
+
+    /// Starts a program that is `role` when its first argument says so; what it prints goes to `log`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_role(
+        program: &Path,
+        role: &str,
+        arguments: &[impl AsRef<OsStr>],
+        environment: &Environment,
+        log: &Path,
+    ) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("the log {}", log.display()))?;
-        let mut command = Command::new(services_program()?);
+        let mut command = Command::new(program);
         command
-            .arg(program.name())
+            .arg0(role)
+            .arg(role)
             .args(arguments)
             .env_clear()
             .envs(std::env::vars().filter(|(name, _)| {
@@ -92,7 +108,7 @@ impl Service {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        let child = spawn(command).with_context(|| format!("start {}", program.name()))?;
+        let child = spawn(command).with_context(|| format!("start {role}"))?;
         let pid = i32::try_from(child.id()).context("a process id")?;
         let name = log.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         Ok(Self { name, pid, child: Mutex::new(child), log: log.to_owned() })
@@ -101,6 +117,11 @@ impl Service {
     /// What it is called in logs, e.g. `orchestrator-2`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid.unsigned_abs()
     }
 
     /// Sends a signal; none to a process that has ended.

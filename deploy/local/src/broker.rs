@@ -15,22 +15,22 @@ use saga_defs::definition::Definition;
 use saga_defs::ids::ShardCount;
 
 /// Partitions of `saga.inbox`. Written into the database at the first start, so it never changes.
-pub(crate) const SHARDS: u16 = 8;
+pub const SHARDS: u16 = 8;
 /// Partitions of each command topic on a real Kafka.
 const COMMAND_PARTITIONS: u16 = 8;
 /// Partitions of every other topic.
-pub(crate) const TOPIC_PARTITIONS: u16 = 8;
+pub const TOPIC_PARTITIONS: u16 = 8;
 /// Copies of a topic: as the broker likes.
 const REPLICATION: i32 = -1;
 
 /// Partitions of each command topic. The embedded broker makes the topics of definitions that are registered while it
 /// runs, and gives them its own number.
-pub(crate) const fn command_partitions(embedded: bool) -> u16 {
+pub const fn command_partitions(embedded: bool) -> u16 {
     if embedded { EMBEDDED_PARTITIONS } else { COMMAND_PARTITIONS }
 }
 
 /// Every topic that the services need for these definitions.
-pub(crate) fn topics<'a>(
+pub fn topics<'a>(
     definitions: impl IntoIterator<Item = &'a Definition>,
     embedded: bool,
 ) -> Result<Vec<TopicSpec>> {
@@ -50,13 +50,13 @@ pub(crate) fn topics<'a>(
 }
 
 /// The arguments with which the broker's process is started.
-pub(crate) fn arguments(topics: &[TopicSpec]) -> Vec<OsString> {
+pub fn arguments(topics: &[TopicSpec]) -> Vec<OsString> {
     let names = topics.iter().map(|topic| format!("{}:{}", topic.name, topic.partitions).into());
     [OsString::from("broker")].into_iter().chain(names).collect()
 }
 
 /// The broker's process: starts it, says where it is, and lives until it is killed.
-pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+pub fn main(arguments: &[OsString]) -> ExitCode {
     match start(arguments) {
         Ok(_broker) => loop {
             std::thread::park();
@@ -83,7 +83,7 @@ fn topic(argument: &str) -> Option<TopicSpec> {
 }
 
 /// What the broker's process says of itself.
-pub(crate) fn settings(line: &str) -> Result<KafkaSettings> {
+pub fn settings(line: &str) -> Result<KafkaSettings> {
     let (address, incarnation) = line.split_once(' ').context("the broker did not say where it is")?;
     Ok(KafkaSettings { incarnation: Some(incarnation.to_owned()), ..KafkaSettings::plain(address) })
 }

@@ -20,22 +20,30 @@ const PAGE: i64 = 20_000;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) completed: u64,
-    pub(crate) compensated: u64,
+pub struct Report {
+    /// Sagas that completed.
+    pub completed: u64,
+    /// Sagas that were compensated.
+    pub compensated: u64,
     /// Neither, e.g. stuck.
-    pub(crate) open: u64,
-    pub(crate) charges: u64,
-    pub(crate) refunds: u64,
+    pub open: u64,
+    /// Charges in the gateway's books.
+    pub charges: u64,
+    /// Refunds in the gateway's books.
+    pub refunds: u64,
     /// Transitions in the journal.
-    pub(crate) journal: u64,
-    pub(crate) shards: u64,
+    pub journal: u64,
+    /// Shards of the journal.
+    pub shards: u64,
     /// Each in one line.
-    pub(crate) differences: Vec<String>,
+    pub differences: Vec<String>,
 }
 
 /// Compares everything that belongs to bookings begun before `until`.
-pub(crate) async fn run(databases: &Databases, until: OffsetDateTime) -> Result<Report> {
+///
+/// # Errors
+/// A database does not answer.
+pub async fn run(databases: &Databases, until: OffsetDateTime) -> Result<Report> {
     let until = first_id_at(until);
     let mut report = Report::default();
     let mut all: HashMap<Uuid, Facts> = HashMap::new();

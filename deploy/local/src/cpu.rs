@@ -31,15 +31,32 @@ impl CpuTimes {
 }
 
 /// What is read of one process.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    pid: u32,
-    parent: u32,
-    ticks: u64,
-    ticks_of_ended_children: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// The process.
+    pub pid: u32,
+    /// The process that started it.
+    pub parent: u32,
+    /// Processor time so far, in the system's ticks; see [`Stat::time`].
+    pub ticks: u64,
+    /// The same of children that have ended and were waited for.
+    pub ticks_of_ended_children: u64,
 }
 
-fn stats() -> Vec<Stat> {
+impl Stat {
+    /// Processor time so far.
+    pub fn time(&self) -> Duration {
+        time(self.ticks)
+    }
+
+    /// Processor time of children that have ended.
+    pub fn time_of_ended_children(&self) -> Duration {
+        time(self.ticks_of_ended_children)
+    }
+}
+
+/// Every process of the machine; none where it is not Linux.
+pub fn stats() -> Vec<Stat> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let stat = |entry: std::fs::DirEntry| {
         let is_process = entry.file_name().to_str()?.bytes().all(|byte| byte.is_ascii_digit());

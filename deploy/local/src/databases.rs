@@ -21,10 +21,13 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where each service keeps its tables.
 #[derive(Debug, Clone)]
-pub(crate) struct Urls {
-    pub(crate) orchestrator: String,
-    pub(crate) booking: String,
-    pub(crate) payment: String,
+pub struct Urls {
+    /// The orchestrator's database.
+    pub orchestrator: String,
+    /// The booking worker's.
+    pub booking: String,
+    /// The payment worker's.
+    pub payment: String,
 }
 
 impl Urls {
@@ -81,15 +84,21 @@ pub(crate) async fn make_schemas(url: &str) -> Result<Urls> {
 
 /// Open connections to the three databases.
 #[derive(Debug, Clone)]
-pub(crate) struct Databases {
-    pub(crate) orchestrator: DatabaseConnection,
-    pub(crate) booking: DatabaseConnection,
-    pub(crate) payment: DatabaseConnection,
+pub struct Databases {
+    /// The orchestrator's.
+    pub orchestrator: DatabaseConnection,
+    /// The booking worker's.
+    pub booking: DatabaseConnection,
+    /// The payment worker's.
+    pub payment: DatabaseConnection,
 }
 
 impl Databases {
     /// Connects, and brings all tables up to date.
-    pub(crate) async fn open(urls: &Urls) -> Result<Self> {
+    ///
+    /// # Errors
+    /// A database does not answer, or a migration fails.
+    pub async fn open(urls: &Urls) -> Result<Self> {
         let connect = async |name: &str, url: &str| {
             connect(url).await.with_context(|| format!("the database of {name} does not answer"))
         };

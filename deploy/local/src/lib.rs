@@ -31,7 +31,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub use checks::{Report, run as check};
+pub use cpu::{Stat, stats};
+pub use databases::{Databases, Urls};
 pub use options::Options;
+
+/// The embedded broker as a process of its own, for programs that start a stack of their own.
+pub mod broker_process {
+    pub use crate::broker::{
+        SHARDS, TOPIC_PARTITIONS, arguments, command_partitions, main, settings, topics,
+    };
+}
 
 /// Runs the program with a command line, whose first part is the program's own name.
 pub fn main(args: Vec<OsString>) -> ExitCode {

@@ -1,0 +1,311 @@
+//! The load: clients that ask for bookings and wait for their ends, on one thread.
+//!
+//! In an open loop a booking is asked for when it is due, whether or not those before have been answered, and its latency
+//! counts from when it was due: a stack that is too slow is not spared by clients that wait for it. In a closed loop so
+//! many clients ask one booking after the other.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use futures::stream::{FuturesUnordered, StreamExt};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use tokio::task::LocalSet;
+use uuid::Uuid;
+
+use super::booking::{Booking, Bookings, Kind, said};
+use super::client::Connection;
+use super::random::Random;
+use super::timer::Timer;
+
+/// Between two looks at what is due: at a high rate a few starts go out together, which costs less.
+const LOOK_EVERY: Duration = Duration::from_micros(200);
+/// The load goes on so long after the window, so that the last sagas of the window do not have an easier time.
+const COOL_DOWN: Duration = Duration::from_millis(500);
+/// In a closed loop so many starts a second are made beside it that wait for their acceptance only, to measure that.
+const PROBES_PER_S: f64 = 20.0;
+/// In an open loop one start of so many waits for its acceptance only.
+const PROBE_OF: u64 = 20;
+/// A client that was refused waits before it asks for the next booking.
+const REFUSED_PAUSE: Duration = Duration::from_millis(20);
+/// Latencies are kept from a microsecond to this, with three digits.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// How starts follow each other in an open loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Arrivals {
+    /// As independent clients arrive: gaps of an exponential distribution
+    Poisson,
+    /// At equal distances
+    Even,
+}
+
+/// How much is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Pace {
+    /// An open loop: so many starts a second.
+    Rate(f64),
+    /// A closed loop: so many clients, each with one booking at a time.
+    Open(usize),
+}
+
+/// One run of the load.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) pace: Pace,
+    pub(crate) arrivals: Arrivals,
+    /// The first start.
+    pub(crate) begin: Instant,
+    /// When measuring begins.
+    pub(crate) measured: Instant,
+    /// When measuring ends.
+    pub(crate) end: Instant,
+    pub(crate) seed: u64,
+    /// At most so many connections to all orchestrators together.
+    pub(crate) connections: usize,
+    pub(crate) apis: Vec<SocketAddr>,
+}
+
+/// What the clients saw.
+pub(crate) struct Tally {
+    /// From when a start was due to the answer with its end, in microseconds: sagas of the window.
+    pub(crate) all: Histogram<u64>,
+    /// Those of normal bookings.
+    pub(crate) normal: Histogram<u64>,
+    /// From when a start was due to `201`, for those that wait for nothing else.
+    pub(crate) accepted: Histogram<u64>,
+    /// How long after it was due a start was sent.
+    pub(crate) late: Histogram<u64>,
+    /// Sent in the window.
+    pub(crate) started: u64,
+    /// Ends that the clients heard of, by second of the window.
+    pub(crate) by_second: Vec<u64>,
+    /// Ends that had not come when the wait for them was over.
+    pub(crate) not_ended: u64,
+    /// Requests that failed, by what was said.
+    pub(crate) failures: BTreeMap<String, u64>,
+    /// Every booking that was accepted, before and after the window too.
+    pub(crate) bookings: Vec<(Uuid, Kind)>,
+}
+
+impl Tally {
+    fn new(window: Duration) -> Result<Self> {
+        let highest = u64::try_from(LONGEST.as_micros())?;
+        let histogram = || Histogram::new_with_bounds(1, highest, 3);
+        let seconds = usize::try_from(window.as_secs().max(1))?;
+        Ok(Self {
+            all: histogram()?,
+            normal: histogram()?,
+            accepted: histogram()?,
+            late: histogram()?,
+            started: 0,
+            by_second: vec![0; seconds],
+            not_ended: 0,
+            failures: BTreeMap::new(),
+            bookings: Vec::new(),
+        })
+    }
+}
+
+/// Runs a load to its end and comes back when every client has its answer; blocks.
+pub(crate) fn run(plan: Plan, bookings: &mut Bookings) -> Result<Tally> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // The load has the bookings to itself while it runs, but tasks want to own what they use.
+    let taken = std::mem::replace(bookings, Bookings::new(0, 1, super::booking::Mix::Normal, false));
+    let load = Rc::new(Load::new(plan, taken)?);
+    let result = runtime.block_on(LocalSet::new().run_until(load.clone().run()));
+    let load = Rc::into_inner(load).context("a client is still at work")?;
+    *bookings = load.bookings.into_inner();
+    result.map(|()| load.tally.into_inner())
+}
+
+/// A booking and when it was to be asked for.
+struct Job {
+    due: Instant,
+    booking: Booking,
+}
+
+struct Load {
+    plan: Plan,
+    bookings: RefCell<Bookings>,
+    tally: RefCell<Tally>,
+    /// By orchestrator: connections without a request.
+    idle: Vec<RefCell<Vec<Connection>>>,
+    /// By orchestrator: what is due while all connections are in use.
+    waiting: Vec<RefCell<VecDeque<Job>>>,
+    /// By orchestrator: connections that there are.
+    connections: Vec<Cell<usize>>,
+    issued: Cell<u64>,
+}
+
+impl Load {
+    fn new(plan: Plan, bookings: Bookings) -> Result<Self> {
+        ensure!(!plan.apis.is_empty(), "no orchestrator to ask");
+        let tally = Tally::new(plan.end - plan.measured)?;
+        let each = || plan.apis.iter();
+        Ok(Self {
+            bookings: RefCell::new(bookings),
+            tally: RefCell::new(tally),
+            idle: each().map(|_| RefCell::default()).collect(),
+            waiting: each().map(|_| RefCell::default()).collect(),
+            connections: each().map(|_| Cell::new(0)).collect(),
+            issued: Cell::new(0),
+            plan,
+        })
+    }
+
+    async fn run(self: Rc<Self>) -> Result<()> {
+        match self.plan.pace {
+            Pace::Rate(rate) => self.clone().open_loop(rate, |number| number % PROBE_OF != 0).await,
+            Pace::Open(clients) => {
+                let closed: FuturesUnordered<_> = (0..clients).map(|number| self.client(number)).collect();
+                let probes = self.clone().open_loop(PROBES_PER_S, |_| false);
+                let (_, probed) = tokio::join!(closed.collect::<Vec<()>>(), probes);
+                probed
+            }
+        }
+    }
+
+    /// Starts what is due when it is due; comes back when everything is answered.
+    async fn open_loop(self: Rc<Self>, rate: f64, waits: impl Fn(u64) -> bool) -> Result<()> {
+        let timer = Timer::new()?;
+        let mut gaps = Random::seeded(self.plan.seed ^ 0x6170_7061_7265);
+        let (mut due, end) = (self.plan.begin, self.plan.end + COOL_DOWN);
+        let mut tasks = FuturesUnordered::new();
+        let mut number = 0;
+        while due < end {
+            let now = Instant::now();
+            while due <= now && due < end {
+                tasks.extend(self.clone().dispatch(due, waits(number)));
+                number += 1;
+                let gap = match self.plan.arrivals {
+                    Arrivals::Even => 1.0,
+                    Arrivals::Poisson => gaps.exponential(),
+                };
+                due += Duration::from_secs_f64(gap / rate);
+            }
+            let wake = timer.until(due.max(now + LOOK_EVERY));
+            tokio::pin!(wake);
+            loop {
+                tokio::select! {
+                    woken = &mut wake => break woken?,
+                    Some(_) = tasks.next() => {}
+                }
+            }
+        }
+        while tasks.next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Sends a booking on its way, if there is a connection for it; else the next that is free takes it.
+    fn dispatch(self: Rc<Self>, due: Instant, waits: bool) -> Option<tokio::task::JoinHandle<()>> {
+        let booking = self.bookings.borrow_mut().next(waits);
+        let number = self.issued.replace(self.issued.get() + 1);
+        let job = Job { due, booking };
+        let at = usize::try_from(number).unwrap_or(0) % self.plan.apis.len();
+        let connection = self.idle[at].borrow_mut().pop();
+        let limit = self.plan.connections / self.plan.apis.len();
+        if connection.is_none() && self.connections[at].get() >= limit {
+            self.waiting[at].borrow_mut().push_back(job);
+            return None;
+        }
+        Some(tokio::task::spawn_local(self.work(at, connection, job)))
+    }
+
+    /// Sees to a booking, and to those that wait for a connection.
+    async fn work(self: Rc<Self>, at: usize, mut connection: Option<Connection>, mut job: Job) {
+        if connection.is_none() {
+            self.connections[at].set(self.connections[at].get() + 1);
+        }
+        loop {
+            self.ask(at, &mut connection, &job).await;
+            let Some(next) = self.waiting[at].borrow_mut().pop_front() else { break };
+            job = next;
+        }
+        match connection {
+            Some(connection) => self.idle[at].borrow_mut().push(connection),
+            None => self.connections[at].set(self.connections[at].get() - 1),
+        }
+    }
+
+    /// One client of a closed loop.
+    async fn client(&self, number: usize) {
+        let (mut connection, at) = (None, number % self.plan.apis.len());
+        while Instant::now() < self.plan.end {
+            let booking = self.bookings.borrow_mut().next(true);
+            let due = Instant::now();
+            if !self.ask(at, &mut connection, &Job { due, booking }).await {
+                tokio::time::sleep(REFUSED_PAUSE).await;
+            }
+        }
+    }
+
+    /// Asks for a booking and takes down what came of it; false if it was not accepted.
+    async fn ask(&self, at: usize, connection: &mut Option<Connection>, job: &Job) -> bool {
+        match self.exchange(at, connection, job).await {
+            Ok(()) => true,
+            Err(error) => {
+                let said = error.root_cause().to_string();
+                *self.tally.borrow_mut().failures.entry(said).or_default() += 1;
+                false
+            }
+        }
+    }
+
+    async fn exchange(&self, at: usize, slot: &mut Option<Connection>, job: &Job) -> Result<()> {
+        let mut connection = match slot.take() {
+            Some(connection) if connection.is_open() => connection,
+            _ => Connection::open(self.plan.apis[at]).await?,
+        };
+        job.booking.write(&mut connection.request);
+        let measured = (self.plan.measured..self.plan.end).contains(&job.due);
+        if measured {
+            let mut tally = self.tally.borrow_mut();
+            tally.started += 1;
+            tally.late.saturating_record(micros(job.due.elapsed()));
+        }
+        let (status, body) = connection.exchange().await?;
+        let answered = Instant::now();
+        let said = match status {
+            200 | 201 => Some(said(body)?),
+            _ => None,
+        };
+        *slot = Some(connection);
+        let said = said.with_context(|| format!("status {status}"))?;
+        let mut tally = self.tally.borrow_mut();
+        tally.bookings.push((said.saga, job.booking.kind));
+        if job.booking.waits && said.ended {
+            let second = answered.checked_duration_since(self.plan.measured).map(|since| since.as_secs());
+            let second = second.and_then(|second| usize::try_from(second).ok());
+            if let Some(count) = second.and_then(|second| tally.by_second.get_mut(second)) {
+                *count += 1;
+            }
+        }
+        if !measured {
+            return Ok(());
+        }
+        let took = micros(answered - job.due);
+        if !job.booking.waits {
+            tally.accepted.saturating_record(took);
+        } else if said.ended {
+            tally.all.saturating_record(took);
+            if job.booking.kind == Kind::Normal {
+                tally.normal.saturating_record(took);
+            }
+        } else {
+            tally.not_ended += 1;
+        }
+        Ok(())
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

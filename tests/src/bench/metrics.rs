@@ -1,0 +1,90 @@
+//! What the orchestrators say of themselves at `/metrics`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::stack::Stack;
+
+/// Every series of all orchestrators together: the sums of those with the same name and labels.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metrics(BTreeMap<String, f64>);
+
+impl Metrics {
+    pub(crate) async fn now(stack: &Stack) -> Result<Self> {
+        let mut all = Self::default();
+        for orchestrator in stack.running() {
+            all.add(&orchestrator.api.get("/metrics").await?.text);
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, text: &str) {
+        let series =
+            text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        for (name, value) in series {
+            *self.0.entry(name.to_owned()).or_default() += value.parse::<f64>().unwrap_or(0.0);
+        }
+    }
+
+    /// How much a series without labels has grown since `earlier`.
+    pub(crate) fn growth(&self, earlier: &Self, name: &str) -> f64 {
+        let value = |metrics: &Self| metrics.0.get(name).copied().unwrap_or(0.0);
+        value(self) - value(earlier)
+    }
+
+    /// A quantile of what a histogram without labels has taken since `earlier`; within a bucket values are taken for
+    /// evenly spread. `None` if it has taken nothing, or is not there.
+    pub(crate) fn quantile(&self, earlier: &Self, name: &str, quantile: f64) -> Option<f64> {
+        let prefix = format!("{name}_bucket{{le=\"");
+        let mut buckets: Vec<(f64, f64)> = self
+            .0
+            .keys()
+            .filter_map(|series| {
+                let bound = series.strip_prefix(&prefix)?.strip_suffix("\"}")?;
+                Some((bound.parse::<f64>().ok()?, self.growth(earlier, series)))
+            })
+            .collect();
+        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let wanted = buckets.last()?.1 * quantile;
+        let mut below = (0.0, 0.0);
+        for (bound, count) in buckets {
+            if count >= wanted && count > below.1 {
+                let share = (wanted - below.1) / (count - below.1);
+                let bound = if bound.is_finite() { bound } else { below.0 };
+                return Some(below.0 + (bound - below.0) * share);
+            }
+            below = (bound, count);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics(counts: [u32; 3]) -> Metrics {
+        let mut metrics = Metrics::default();
+        let [one, two, all] = counts;
+        metrics.add(&format!(
+            "# HELP t_bucket a\nt_bucket{{le=\"1\"}} {one}\nt_bucket{{le=\"2\"}} {two}\nt_bucket{{le=\"+Inf\"}} {all}\nt_count {all}\n"
+        ));
+        metrics
+    }
+
+    #[test]
+    fn quantiles_are_of_what_came_between() {
+        let (earlier, later) = (metrics([100, 100, 100]), metrics([150, 200, 200]));
+        assert_eq!(later.growth(&earlier, "t_count"), 100.0);
+        assert_eq!(later.quantile(&earlier, "t", 0.5), Some(1.0));
+        assert_eq!(later.quantile(&earlier, "t", 0.75), Some(1.5));
+        assert_eq!(later.quantile(&later, "t", 0.5), None);
+        assert_eq!(later.quantile(&earlier, "other", 0.5), None);
+        assert_eq!(
+            metrics([0, 0, 10]).quantile(&metrics([0, 0, 0]), "t", 0.5),
+            Some(2.0),
+            "no bound is known"
+        );
+    }
+}

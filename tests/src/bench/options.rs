@@ -1,0 +1,141 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::booking::Mix;
+use super::load::{Arrivals, Pace};
+
+const AFTER_HELP: &str = "\
+Examples, each after `cargo run --release -p tests --bin bench --`:
+  --rate 1000                                  1,000 starts a second, whatever the answers
+  --open 2000 --seconds 20                     2,000 clients, each with one booking at a time
+  --sweep 150,1000,3000 --repeat 3 --report r  The curve of throughput against latency
+  --open 2000 --kafka $(.ci/kafka.sh start)    The same on Apache Kafka
+
+The exit code is 1 if an invariant does not hold, whatever the figures are.";
+
+/// Starts the whole stack as real processes, loads it, and reports what it did: throughput, latency, processor time by
+/// process, WAL; then checks the invariants over every saga.
+#[derive(Parser, Debug, Clone)]
+#[command(name = "bench", after_help = AFTER_HELP)]
+pub(crate) struct Options {
+    /// An open loop of so many starts a second; latency counts from when a start was due [default: 1000]
+    #[arg(long, value_name = "PER_S", value_parser = rate, conflicts_with_all = ["open", "sweep"])]
+    pub(crate) rate: Option<f64>,
+
+    /// A closed loop: so many clients, each with one booking at a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "sweep")]
+    pub(crate) open: Option<u32>,
+
+    /// Several open loops one after the other, by rate; with --report also as a curve
+    #[arg(long, value_name = "PER_S,…", value_delimiter = ',', value_parser = rate)]
+    pub(crate) sweep: Vec<f64>,
+
+    /// How long each is measured
+    #[arg(long, value_name = "S", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: u32,
+
+    /// How long it runs before that
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=3_600))]
+    pub(crate) warm_up: u32,
+
+    /// How often everything is done; figures are then minimum, median and maximum
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) repeat: u32,
+
+    /// What the bookings are to show
+    #[arg(long, value_enum, default_value_t = Mix::Mixed)]
+    pub(crate) mix: Mix,
+
+    /// How the starts of an open loop follow each other
+    #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
+    pub(crate) arrivals: Arrivals,
+
+    /// What ids and arrivals follow from [default: drawn]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// Each start has an idempotency key
+    #[arg(long)]
+    pub(crate) keys: bool,
+
+    /// How many resources are booked
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) resources: u32,
+
+    /// How many connections the clients of an open loop may have
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) connections: u32,
+
+    /// How many orchestrators run
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) orchestrators: u8,
+
+    /// Use this Kafka, whose topics of ours are removed first, instead of the embedded broker
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) kafka: Option<String>,
+
+    /// A Postgres for each database, so that the WAL of each is known
+    #[arg(long)]
+    pub(crate) own_clusters: bool,
+
+    /// A setting of Postgres
+    #[arg(long = "pg", value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) postgres: Vec<(String, String)>,
+
+    /// A setting of the services: an environment variable
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) environment: Vec<(String, String)>,
+
+    /// Write report.md, report.json and latency.svg there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Where databases and logs are kept, and left; without it they are removed in the end
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+impl Options {
+    /// What is run, in order.
+    pub(crate) fn paces(&self) -> Vec<Pace> {
+        match (self.open, self.rate) {
+            (Some(open), _) => vec![Pace::Open(open as usize)],
+            (None, None) if !self.sweep.is_empty() => self.sweep.iter().copied().map(Pace::Rate).collect(),
+            (None, rate) => vec![Pace::Rate(rate.unwrap_or(1_000.0))],
+        }
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| (0.1..=1_000_000.0).contains(rate));
+    rate.ok_or_else(|| "a number of starts a second is needed, from 0.1 to 1000000".to_owned())
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let setting = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = setting.ok_or("NAME=VALUE is needed")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paces(args: &[&str]) -> Vec<Pace> {
+        Options::try_parse_from(["bench"].iter().chain(args)).unwrap().paces()
+    }
+
+    #[test]
+    fn what_is_run_follows_from_the_command_line() {
+        assert_eq!(paces(&[]), [Pace::Rate(1_000.0)]);
+        assert_eq!(paces(&["--rate", "150"]), [Pace::Rate(150.0)]);
+        assert_eq!(paces(&["--open", "64"]), [Pace::Open(64)]);
+        assert_eq!(paces(&["--sweep", "150,3000"]), [Pace::Rate(150.0), Pace::Rate(3_000.0)]);
+        for wrong in [&["--rate", "0"][..], &["--rate", "1", "--open", "1"], &["--pg", "=1"]] {
+            assert!(Options::try_parse_from(["bench"].iter().chain(wrong)).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The benchmark: `cargo run --release -p tests --bin bench -- --help`. See tests/README.md.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    return tests::bench::main(std::env::args_os().collect());
+    #[cfg(not(target_os = "linux"))]
+    {
+        eprintln!("bench: it reads what processes use from /proc, which is there on Linux only");
+        ExitCode::from(2)
+    }
+}
