@@ -50,8 +50,7 @@ pub(crate) async fn insert_bookings(
     // A resource is updated once, however many bookings want it.
     const INSERT: &str = "WITH held AS (\
              INSERT INTO bookings (booking_id, user_id, resource_id, created_at, status) \
-             SELECT booking_id, user_id, resource_id, $4, 'reserved' \
-             FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS new(booking_id, user_id, resource_id)) \
+             SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::uuid[]), $4, 'reserved') \
          UPDATE resources SET taken = taken + wanted.units \
          FROM unnest($5::uuid[], $6::bigint[]) AS wanted(resource_id, units) \
          WHERE resources.resource_id = wanted.resource_id";

@@ -102,6 +102,7 @@ fn publish(command: &Incoming, answer: Answer, out: &mut Vec<Outgoing>) {
     let headers = &command.headers;
     let traceparent = headers.traceparent.map(|parent| parent.child());
     let Answer { outcome, reply } = answer;
+    let reply = Arc::unwrap_or_clone(reply);
     for (number, event) in reply.events.into_iter().enumerate() {
         let mut event_headers = Headers::with_capacity(4);
         event_headers.push(EVENT_ID, format!("{}-{number}", headers.command_id));

@@ -68,6 +68,15 @@ pub(crate) fn disposition(error: &DbErr) -> Disposition {
     }
 }
 
+/// Whether the database answered with this SQLSTATE.
+pub(crate) fn has_state(error: &DbErr, state: &str) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return false;
+    };
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == state)
+}
+
 fn sqlx_disposition(error: &sqlx::Error) -> Disposition {
     match error {
         sqlx::Error::Database(error) => state_disposition(error.code().as_deref().unwrap_or_default()),

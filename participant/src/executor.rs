@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use crate::erased::{AnyCommand, AnyHandler};
 use crate::intake::Incoming;
 use crate::isolate::{AllOrNone, Failure, isolate};
 use crate::outside::Unmade;
-use crate::records::{Answer, Claim, Records, of_database, of_handler, rolled_back};
+use crate::records::{Answer, Claim, Expected, Records, of_database, of_handler, rolled_back};
 use crate::retry::Stopped;
 
 /// Runs commands against the worker's database.
@@ -24,6 +25,8 @@ pub(crate) struct Executor {
     pub(crate) handlers: Vec<AnyHandler>,
     /// How long all calls to the outside of one round may take.
     pub(crate) call_timeout: Duration,
+    /// Whether commands that look new were new of late. Only decides what is tried first.
+    pub(crate) all_new: AtomicBool,
 }
 
 /// What the first transaction made of a command.
@@ -76,29 +79,56 @@ struct Admitting<'e>(&'e Executor);
 
 #[async_trait]
 impl AllOrNone<Incoming, Admitted> for Admitting<'_> {
+    /// While new commands come, their rows are not looked for first: writing them shows whether there are any. If so, or
+    /// if anything else does not work out, the attempt is made once more with all rows read.
     async fn attempt(&self, commands: &[Incoming]) -> Result<Vec<Admitted>, Failure> {
-        let transaction = self.0.database.begin().await.map_err(of_database)?;
-        match self.work(&transaction, commands).await {
-            Ok(admitted) => {
-                transaction.commit().await.map_err(of_database)?;
-                Ok(admitted)
+        let all_new = &self.0.all_new;
+        if all_new.load(Ordering::Relaxed) {
+            match self.transaction(commands, Incoming::expected).await {
+                Ok((admitted, _)) => return Ok(admitted),
+                Err(failure) => {
+                    tracing::debug!(commands = commands.len(), ?failure, "once more, with all rows read");
+                    all_new.store(false, Ordering::Relaxed);
+                }
             }
-            Err(failure) => Err(rolled_back(transaction, failure).await),
         }
+        let (admitted, were_new) = self.transaction(commands, |_| Expected::Unknown).await?;
+        all_new.store(were_new, Ordering::Relaxed);
+        Ok(admitted)
     }
 }
 
 impl Admitting<'_> {
+    async fn transaction(
+        &self,
+        commands: &[Incoming],
+        expected: fn(&Incoming) -> Expected,
+    ) -> Result<(Vec<Admitted>, bool), Failure> {
+        let transaction = self.0.database.begin().await.map_err(of_database)?;
+        match self.work(&transaction, commands, expected).await {
+            Ok(done) => {
+                transaction.commit().await.map_err(of_database)?;
+                Ok(done)
+            }
+            Err(failure) => Err(rolled_back(transaction, failure).await),
+        }
+    }
+
+    /// Also says whether all commands that look new were new.
     async fn work(
         &self,
         transaction: &DatabaseTransaction,
         commands: &[Incoming],
-    ) -> Result<Vec<Admitted>, Failure> {
+        expected: fn(&Incoming) -> Expected,
+    ) -> Result<(Vec<Admitted>, bool), Failure> {
         let handlers = &self.0.handlers;
-        let mut records = Records::read(&self.0.catalog, transaction, commands.iter()).await?;
+        let commands_expected = commands.iter().map(|command| (command, expected(command)));
+        let mut records = Records::read(&self.0.catalog, transaction, commands_expected).await?;
         let mut admitted: Vec<Option<Admitted>> = Vec::with_capacity(commands.len());
         let mut to_run: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut all_new = true;
         for (at, command) in commands.iter().enumerate() {
+            all_new &= command.expected() == Expected::Unknown || records.is_new(command);
             let admission = records.admission(command);
             if admission == Admission::Execute {
                 to_run.entry(command.handler).or_default().push(at);
@@ -117,7 +147,7 @@ impl Admitting<'_> {
             }
         }
         records.write().await?;
-        Ok(admitted.into_iter().flatten().collect())
+        Ok((admitted.into_iter().flatten().collect(), all_new))
     }
 
     async fn run_handler(

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use saga_defs::ids::{Attempt, CommandId, SagaId};
 use saga_defs::participant::Recorded;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement, Value};
 use uuid::Uuid;
 
+use crate::database::has_state;
 use crate::erased::EncodedReply;
 
 /// A domain event as it is recorded with its command and published.
@@ -27,7 +28,7 @@ pub(crate) struct Row {
     /// Counts the writes of this row, from 1.
     pub(crate) revision: i32,
     /// Empty for `Claimed` and `Tombstoned`.
-    pub(crate) reply: EncodedReply,
+    pub(crate) reply: Arc<EncodedReply>,
 }
 
 /// A row to be written. `revision` is one more than that of the row it replaces, 1 for a new row.
@@ -38,7 +39,7 @@ pub(crate) struct Write {
     pub(crate) recorded: Recorded,
     pub(crate) revision: i32,
     /// The reply to send whenever the command comes again; `None` for `Claimed` and `Tombstoned`.
-    pub(crate) reply: Option<EncodedReply>,
+    pub(crate) reply: Option<Arc<EncodedReply>>,
 }
 
 /// Why the inbox could not be read or written.
@@ -60,6 +61,9 @@ pub(crate) async fn read(
     transaction: &DatabaseTransaction,
     commands: Vec<Uuid>,
 ) -> Result<HashMap<CommandId, Row>, InboxError> {
+    if commands.is_empty() {
+        return Ok(HashMap::new());
+    }
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, READ, [commands.into()]);
     let rows = transaction.query_all_raw(statement).await?;
     rows.iter().map(row).collect()
@@ -87,60 +91,82 @@ fn row(found: &QueryResult) -> Result<(CommandId, Row), InboxError> {
         lost: found.try_get("", "reply_lost")?,
         events: unpack(&events).ok_or_else(|| corrupt("its events end too early".to_owned()))?,
     };
-    Ok((command, Row { recorded, revision: found.try_get("", "revision")?, reply }))
+    Ok((command, Row { recorded, revision: found.try_get("", "revision")?, reply: Arc::new(reply) }))
 }
 
+// `unnest` in the select list: unlike in FROM it hands on row by row, where there each array becomes a table of its own first.
+const COLUMNS: &str = "unnest($1::uuid[]) AS command_id, unnest($2::uuid[]) AS saga_id, unnest($3::text[]) AS recorded, \
+     unnest($4::bigint[]) AS redrive, unnest($5::bigint[]) AS attempt, unnest($6::int[]) AS revision, \
+     unnest($7::boolean[]) AS reply_lost, unnest($8::text[]) AS reply_type, unnest($9::bytea[]) AS reply, \
+     unnest($10::bytea[]) AS events";
+
+// The key is the guard: a row that another process wrote in between makes the statement fail.
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "INSERT INTO inbox (command_id, saga_id, recorded, redrive, attempt, revision, reply_lost, reply_type, reply, events) \
+         SELECT {COLUMNS}"
+    )
+});
+
 // The revision is the guard: a row that another process wrote in between is not updated, and the count tells.
-const WRITE: &str = "INSERT INTO inbox (command_id, saga_id, recorded, redrive, attempt, revision, reply_lost, reply_type, reply, events) \
-     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::int[], $7::boolean[], $8::text[], \
-        $9::bytea[], $10::bytea[]) \
-     ON CONFLICT (command_id) DO UPDATE SET recorded = excluded.recorded, redrive = excluded.redrive, attempt = excluded.attempt, \
-        revision = excluded.revision, reply_lost = excluded.reply_lost, reply_type = excluded.reply_type, \
-        reply = excluded.reply, events = excluded.events, recorded_at = now() \
-     WHERE inbox.revision = excluded.revision - 1";
+static UPDATE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "UPDATE inbox SET recorded = new.recorded, redrive = new.redrive, attempt = new.attempt, revision = new.revision, \
+            reply_lost = new.reply_lost, reply_type = new.reply_type, reply = new.reply, events = new.events, \
+            recorded_at = now() \
+         FROM (SELECT {COLUMNS}) AS new \
+         WHERE inbox.command_id = new.command_id AND inbox.revision = new.revision - 1"
+    )
+});
+
+/// SQLSTATE of a key that is there already.
+const UNIQUE_VIOLATION: &str = "23505";
 
 /// Writes `rows`, all or (as the caller then rolls back) none. A row that another process wrote meanwhile is
 /// [`InboxError::Raced`].
-pub(crate) async fn write(transaction: &DatabaseTransaction, rows: &[Write]) -> Result<(), InboxError> {
-    if rows.is_empty() {
-        return Ok(());
+pub(crate) async fn write(transaction: &DatabaseTransaction, rows: Vec<Write>) -> Result<(), InboxError> {
+    let (new, changed): (Vec<Write>, Vec<Write>) = rows.into_iter().partition(|row| row.revision == 1);
+    for (statement, rows) in [(&INSERT, new), (&UPDATE, changed)] {
+        if rows.is_empty() {
+            continue;
+        }
+        let wanted = rows.len();
+        let statement =
+            Statement::from_sql_and_values(DbBackend::Postgres, statement.as_str(), columns(&rows));
+        let written = match transaction.execute_raw(statement).await {
+            Ok(done) => done.rows_affected(),
+            Err(error) if has_state(&error, UNIQUE_VIOLATION) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        if written != wanted as u64 {
+            return Err(InboxError::Raced { wanted, written });
+        }
     }
-    let n = rows.len();
-    let (mut ids, mut sagas) = (Vec::<Uuid>::with_capacity(n), Vec::<Uuid>::with_capacity(n));
-    let (mut kinds, mut redrives) = (Vec::<String>::with_capacity(n), Vec::<i64>::with_capacity(n));
-    let mut attempts = Vec::<i64>::with_capacity(n);
-    let (mut revisions, mut lost) = (Vec::<i32>::with_capacity(n), Vec::<bool>::with_capacity(n));
-    let (mut types, mut replies) = (Vec::<String>::with_capacity(n), Vec::<Vec<u8>>::with_capacity(n));
-    let mut events = Vec::<Vec<u8>>::with_capacity(n);
-    for row in rows {
-        ids.push(row.command.as_uuid());
-        sagas.push(row.saga.as_uuid());
-        let (kind, redrive, attempt) = words(row.recorded);
-        kinds.push(kind.to_owned());
-        redrives.push(i64::from(redrive));
-        attempts.push(i64::from(attempt));
-        revisions.push(row.revision);
-        let reply = row.reply.as_ref();
-        lost.push(reply.is_some_and(|reply| reply.lost));
-        types.push(reply.map(|reply| reply.message_type.to_string()).unwrap_or_default());
-        replies.push(reply.map(|reply| reply.value.clone()).unwrap_or_default());
-        events.push(reply.map(|reply| pack(&reply.events)).unwrap_or_default());
+    Ok(())
+}
+
+/// The parameters of [`COLUMNS`].
+fn columns(rows: &[Write]) -> [Value; 10] {
+    fn column<'a, T: 'a>(rows: &'a [Write], of: impl Fn(&'a Write) -> T) -> Value
+    where
+        Vec<T>: Into<Value>,
+    {
+        rows.iter().map(of).collect::<Vec<T>>().into()
     }
-    let values = [
-        ids.into(),
-        sagas.into(),
-        kinds.into(),
-        redrives.into(),
-        attempts.into(),
-        revisions.into(),
-        lost.into(),
-        types.into(),
-        replies.into(),
-        events.into(),
-    ];
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, WRITE, values);
-    let written = transaction.execute_raw(statement).await?.rows_affected();
-    if written == n as u64 { Ok(()) } else { Err(InboxError::Raced { wanted: n, written }) }
+    [
+        column(rows, |row| row.command.as_uuid()),
+        column(rows, |row| row.saga.as_uuid()),
+        column(rows, |row| words(row.recorded).0.to_owned()),
+        column(rows, |row| i64::from(words(row.recorded).1)),
+        column(rows, |row| i64::from(words(row.recorded).2)),
+        column(rows, |row| row.revision),
+        column(rows, |row| row.reply.as_ref().is_some_and(|reply| reply.lost)),
+        column(rows, |row| {
+            row.reply.as_ref().map(|reply| reply.message_type.to_string()).unwrap_or_default()
+        }),
+        column(rows, |row| row.reply.as_ref().map(|reply| reply.value.clone()).unwrap_or_default()),
+        column(rows, |row| row.reply.as_ref().map(|reply| pack(&reply.events)).unwrap_or_default()),
+    ]
 }
 
 /// The columns `recorded`, `redrive` and `attempt`.
@@ -227,18 +253,26 @@ mod tests {
         assert_eq!(unpack(&[255; 8]), None);
     }
 
-    /// Without statistics, as on the first day, and with a plan made once for all batches.
+    /// Without statistics, as on the first day, and with plans made once for all batches.
     #[tokio::test]
-    async fn the_inbox_is_read_by_its_key_whatever_the_planner_knows() {
+    async fn the_inbox_is_found_by_its_key_whatever_the_planner_knows() {
         let url = local_postgres::TestServer::shared().fresh_database();
         let database = crate::connect(&url.into(), "plan").await.unwrap();
         Inbox.up(&SchemaManager::new(&database)).await.unwrap();
         let session = database.begin().await.unwrap();
         session.execute_unprepared("SET plan_cache_mode = force_generic_plan").await.unwrap();
-        session.execute_unprepared(&format!("PREPARE read (uuid[]) AS {READ}")).await.unwrap();
-        let explain = Statement::from_string(DbBackend::Postgres, "EXPLAIN EXECUTE read ('{}')".to_owned());
-        let lines = session.query_all_raw(explain).await.unwrap();
-        let plan: Vec<String> = lines.iter().map(|line| line.try_get_by_index(0).unwrap()).collect();
-        assert!(plan[0].contains("Index Scan using inbox_pkey"), "{plan:#?}");
+        for (name, statement, arguments) in [("read", READ, 1), ("update", UPDATE.as_str(), 10)] {
+            session.execute_unprepared(&format!("PREPARE {name} AS {statement}")).await.unwrap();
+            let arguments = vec!["'{}'"; arguments].join(", ");
+            let explain =
+                Statement::from_string(DbBackend::Postgres, format!("EXPLAIN EXECUTE {name} ({arguments})"));
+            let lines = session.query_all_raw(explain).await.unwrap();
+            let plan: Vec<String> = lines.iter().map(|line| line.try_get_by_index(0).unwrap()).collect();
+            assert!(
+                plan.iter().any(|line| line.contains("Index Scan using inbox_pkey")),
+                "{name}: {plan:#?}"
+            );
+            assert!(!plan.iter().any(|line| line.contains("Seq Scan")), "{name}: {plan:#?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use schemas::Catalog;
 use crate::command::Command;
 use crate::erased::{AnyCommand, AnyHandler, EncodedReply};
 use crate::inbox::Write;
+use crate::records::Expected;
 
 /// A command on its way through the participant.
 pub(crate) struct Incoming {
@@ -25,8 +26,21 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
+    /// What is likely recorded about it: nothing, if it looks like the first delivery of the first attempt.
+    pub(crate) fn expected(&self) -> Expected {
+        let headers = &self.headers;
+        let looks_new =
+            headers.direction == Direction::Forward && headers.attempt.0 == 1 && headers.redrive == 0;
+        if looks_new { Expected::None } else { Expected::Unknown }
+    }
+
     /// An inbox row under the command's own id.
-    pub(crate) fn record(&self, recorded: Recorded, revision: i32, reply: Option<EncodedReply>) -> Write {
+    pub(crate) fn record(
+        &self,
+        recorded: Recorded,
+        revision: i32,
+        reply: Option<Arc<EncodedReply>>,
+    ) -> Write {
         let (command, saga) = (self.headers.command_id, self.headers.saga_id);
         Write { command, saga, recorded, revision, reply }
     }

@@ -21,7 +21,7 @@ use crate::executor::Executor;
 use crate::intake::Incoming;
 use crate::isolate::{AllOrNone, Failure, isolate};
 use crate::outcome::Refusal;
-use crate::records::{Answer, Claim, Records, of_database, of_handler, rolled_back};
+use crate::records::{Answer, Claim, Expected, Records, of_database, of_handler, rolled_back};
 use crate::retry::Stopped;
 
 type Place = usize;
@@ -29,6 +29,7 @@ type Place = usize;
 /// A command that the outside answered.
 struct Called<'a> {
     command: &'a Incoming,
+    claim: Claim,
     answer: AnyAnswer,
 }
 
@@ -56,7 +57,7 @@ impl Executor {
             match answer {
                 Ok(answer) => {
                     called_at.push(at);
-                    called.push(Called { command, answer });
+                    called.push(Called { command, claim, answer });
                 }
                 Err(CallError::NotMade(refusal)) if claim.first => {
                     unmade_at.push(at);
@@ -173,9 +174,27 @@ struct Settling<'e>(&'e Executor);
 
 #[async_trait]
 impl<'a> AllOrNone<Called<'a>, Answer> for Settling<'_> {
+    /// Expects the rows as they were claimed, which writing them shows. If one is not (another process settled the command
+    /// meanwhile), or if anything else does not work out, the attempt is made once more with all rows read.
     async fn attempt(&self, called: &[Called<'a>]) -> Result<Vec<Answer>, Failure> {
+        match self.transaction(called, |called| Expected::Claimed(called.claim)).await {
+            Ok(answers) => Ok(answers),
+            Err(failure) => {
+                tracing::debug!(commands = called.len(), ?failure, "once more, with all rows read");
+                self.transaction(called, |_| Expected::Unknown).await
+            }
+        }
+    }
+}
+
+impl Settling<'_> {
+    async fn transaction(
+        &self,
+        called: &[Called<'_>],
+        expected: fn(&Called<'_>) -> Expected,
+    ) -> Result<Vec<Answer>, Failure> {
         let transaction = self.0.database.begin().await.map_err(of_database)?;
-        match self.work(&transaction, called).await {
+        match self.work(&transaction, called, expected).await {
             Ok(answers) => {
                 transaction.commit().await.map_err(of_database)?;
                 Ok(answers)
@@ -183,18 +202,17 @@ impl<'a> AllOrNone<Called<'a>, Answer> for Settling<'_> {
             Err(failure) => Err(rolled_back(transaction, failure).await),
         }
     }
-}
 
-impl Settling<'_> {
     /// Asks the rule once more: another process may have settled the same command meanwhile.
     async fn work(
         &self,
         transaction: &DatabaseTransaction,
         called: &[Called<'_>],
+        expected: fn(&Called<'_>) -> Expected,
     ) -> Result<Vec<Answer>, Failure> {
         let Executor { catalog, handlers, .. } = self.0;
-        let mut records =
-            Records::read(catalog, transaction, called.iter().map(|called| called.command)).await?;
+        let commands = called.iter().map(|called| (called.command, expected(called)));
+        let mut records = Records::read(catalog, transaction, commands).await?;
         let mut answers: Vec<Option<Answer>> = Vec::with_capacity(called.len());
         let mut to_settle: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (at, Called { command, .. }) in called.iter().enumerate() {
@@ -246,7 +264,7 @@ impl Failing<'_> {
         unmade: &[Unmade<'_>],
     ) -> Result<Vec<Option<Answer>>, Failure> {
         let Executor { catalog, handlers, .. } = self.0;
-        let commands = unmade.iter().map(|unmade| unmade.command);
+        let commands = unmade.iter().map(|unmade| (unmade.command, Expected::Unknown));
         let mut records = Records::read(catalog, transaction, commands).await?;
         let mut answers = Vec::with_capacity(unmade.len());
         for Unmade { command, refusal, claim } in unmade {

@@ -21,7 +21,7 @@ use crate::outcome::{Delivery, Refusal};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) outcome: OutcomeKind,
-    pub(crate) reply: EncodedReply,
+    pub(crate) reply: Arc<EncodedReply>,
 }
 
 impl Answer {
@@ -32,7 +32,7 @@ impl Answer {
             tracing::error!(code = %refusal.code, "a refusal cannot be encoded: {}", error.message);
             EncodedReply { message_type: Arc::from(""), value: Vec::new(), lost: true, events: Vec::new() }
         });
-        Self { outcome, reply }
+        Self { outcome, reply: Arc::new(reply) }
     }
 
     pub(crate) fn failed(catalog: &Catalog, refusal: &Refusal) -> Self {
@@ -40,7 +40,20 @@ impl Answer {
     }
 }
 
-/// The inbox rows of some commands within one transaction.
+/// What there is to know about a command's inbox row before it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// Nothing: it has to be read.
+    Unknown,
+    /// There should be none.
+    None,
+    /// It should be as this claim left it.
+    Claimed(Claim),
+}
+
+/// The inbox rows of some commands within one transaction. A row that was as expected and not read is held against the
+/// database when it is written: each command that is worked on writes its own row, and the write fails if the row is not
+/// at the revision that was expected. So what is committed is what a transaction that reads would have committed.
 pub(crate) struct Records<'a> {
     catalog: &'a Catalog,
     transaction: &'a DatabaseTransaction,
@@ -49,22 +62,35 @@ pub(crate) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Reads what is recorded about `commands`, and about the forward commands of compensations.
+    /// Reads what is recorded about `commands`, where it is not to be expected, and about the forward commands of
+    /// compensations.
     pub(crate) async fn read(
         catalog: &'a Catalog,
         transaction: &'a DatabaseTransaction,
-        commands: impl Iterator<Item = &Incoming>,
+        commands: impl Iterator<Item = (&Incoming, Expected)>,
     ) -> Result<Self, Failure> {
-        let mut ids: Vec<Uuid> = Vec::with_capacity(commands.size_hint().0);
-        for command in commands {
-            ids.push(command.headers.command_id.as_uuid());
+        let mut ids: Vec<Uuid> = Vec::new();
+        let (mut claimed, mut writes) = (Vec::new(), 0);
+        for (command, expected) in commands {
+            let id = command.headers.command_id;
+            writes += 1;
+            match expected {
+                Expected::Unknown => ids.push(id.as_uuid()),
+                Expected::None => {}
+                Expected::Claimed(claim) => claimed.push((id, claim.row())),
+            }
             if command.headers.direction == Direction::Compensation {
                 ids.push(command.forward_id.as_uuid());
             }
         }
-        let writes = Vec::with_capacity(ids.len());
-        let found = inbox::read(transaction, ids).await.map_err(of_inbox)?;
-        Ok(Self { catalog, transaction, found, writes })
+        let mut found = inbox::read(transaction, ids).await.map_err(of_inbox)?;
+        found.extend(claimed);
+        Ok(Self { catalog, transaction, found, writes: Vec::with_capacity(writes) })
+    }
+
+    /// Whether nothing is recorded about a command.
+    pub(crate) fn is_new(&self, command: &Incoming) -> bool {
+        self.own(command).is_none()
     }
 
     /// What the rule says to a command.
@@ -84,7 +110,7 @@ impl<'a> Records<'a> {
     ) -> Result<Answer, Failure> {
         if admission == Admission::Tombstone {
             let undone = handler.speaks().nothing_to_undo(self.catalog, &command.command);
-            let reply = undone.map_err(Failure::Refused)?;
+            let reply = Arc::new(undone.map_err(Failure::Refused)?);
             let forward = self.forward(command);
             if !forward.is_some_and(|row| row.recorded == Recorded::Tombstoned) {
                 let revision = next(forward);
@@ -135,7 +161,7 @@ impl<'a> Records<'a> {
             }
             Effect::Failed(refusal) => return self.record_failure(command, &refusal),
         };
-        let own = next(self.own(command));
+        let (own, reply) = (next(self.own(command)), Arc::new(reply));
         self.writes.push(command.record(recorded, own, Some(reply.clone())));
         let undone =
             outcome == OutcomeKind::Succeeded && command.headers.direction == Direction::Compensation;
@@ -177,7 +203,7 @@ impl<'a> Records<'a> {
 
     /// Writes what was recorded; the transaction is still to be committed.
     pub(crate) async fn write(self) -> Result<(), Failure> {
-        inbox::write(self.transaction, &self.writes).await.map_err(of_inbox)
+        inbox::write(self.transaction, self.writes).await.map_err(of_inbox)
     }
 
     fn own(&self, command: &Incoming) -> Option<&Row> {
@@ -199,6 +225,15 @@ pub(crate) struct Claim {
     pub(crate) revision: i32,
     /// Whether nobody had claimed it before, so that no earlier call can have had an effect.
     pub(crate) first: bool,
+}
+
+impl Claim {
+    /// The row that it left.
+    fn row(self) -> Row {
+        let reply =
+            EncodedReply { message_type: Arc::from(""), value: Vec::new(), lost: false, events: Vec::new() };
+        Row { recorded: Recorded::Claimed, revision: self.revision, reply: Arc::new(reply) }
+    }
 }
 
 fn next(row: Option<&Row>) -> i32 {

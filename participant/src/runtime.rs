@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use messaging::topics::{TopicError, TopicSpec, ensure};
@@ -301,7 +302,9 @@ impl Participant {
         stop: &CancellationToken,
     ) -> Served {
         let Self { catalog, handlers, by_type, call_timeout, .. } = self;
-        let executor = Executor { catalog, database, handlers, call_timeout };
+        // After a start the first commands may well be repeats.
+        let all_new = AtomicBool::new(false);
+        let executor = Executor { catalog, database, handlers, call_timeout, all_new };
         let mut pace = Pace::new(Instant::now());
         loop {
             let records = match next_batch(events, &pace, stop).await {

@@ -47,9 +47,8 @@ pub(crate) async fn insert_pending(
     // A command that failed before, or was refused and sent anew by an operator, begins again.
     const INSERT: &str = "INSERT INTO payments \
              (payment_id, saga_id, booking_id, user_id, amount_minor, currency, reference, created_at, updated_at, status) \
-         SELECT payment_id, saga_id, booking_id, user_id, amount_minor, currency, reference, $8, $8, 'pending' \
-         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::text[], $7::text[]) \
-             AS asked(payment_id, saga_id, booking_id, user_id, amount_minor, currency, reference) \
+         SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::uuid[]), unnest($5::bigint[]), \
+             unnest($6::text[]), unnest($7::text[]), $8, $8, 'pending' \
          ON CONFLICT (payment_id) DO UPDATE SET status = 'pending', failure_code = '', \
              amount_minor = excluded.amount_minor, currency = excluded.currency, \
              reference = excluded.reference, updated_at = excluded.updated_at \
@@ -70,7 +69,7 @@ pub(crate) async fn insert_pending(
 /// Writes down what payments have become. Those that nobody has heard of are left out.
 pub(crate) async fn settle(transaction: &DatabaseTransaction, settled: &[Settled]) -> Result<(), DbErr> {
     const SETTLE: &str = "UPDATE payments SET status = done.status, failure_code = done.code, updated_at = $4 \
-         FROM unnest($1::uuid[], $2::text[], $3::text[]) AS done(payment_id, status, code) \
+         FROM (SELECT unnest($1::uuid[]) AS payment_id, unnest($2::text[]) AS status, unnest($3::text[]) AS code) AS done \
          WHERE payments.payment_id = done.payment_id";
     if settled.is_empty() {
         return Ok(());

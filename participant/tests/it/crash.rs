@@ -108,13 +108,20 @@ async fn a_broker_that_is_away_is_waited_for() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn two_that_work_on_the_same_command_make_one_effect() {
+/// `after`: how many new commands each has met before; from the first on it expects them to be new.
+async fn check_two_on_one_command(after: usize) {
     let stack = Stack::start().await;
     // Two brokers, one database: as when the group has moved a partition and the old owner does not know yet.
     let (one, other) = (Shop::new(), Shop::new());
     let other_stack = Stack::start().await.on_database_of(&stack);
     let (running, other_running) = (one.run(&stack), other.run(&other_stack));
+    for _ in 0..after {
+        for stack in [&stack, &other_stack] {
+            let before = put(new_saga(), "before");
+            stack.send_commands([&before]).await;
+            stack.replies_to(&before, 1).await;
+        }
+    }
     let put = put(new_saga(), "gate");
     stack.send_commands([&put]).await;
     other_stack.send_commands([&put]).await;
@@ -128,4 +135,14 @@ async fn two_that_work_on_the_same_command_make_one_effect() {
     assert_eq!(stack.effects(put.saga).await, (1, 0));
     running.stop().await;
     other_running.stop().await;
+}
+
+#[tokio::test]
+async fn two_that_work_on_the_same_command_make_one_effect() {
+    check_two_on_one_command(0).await;
+}
+
+#[tokio::test]
+async fn two_that_take_the_same_command_for_a_new_one_make_one_effect() {
+    check_two_on_one_command(1).await;
 }

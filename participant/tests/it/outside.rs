@@ -47,6 +47,28 @@ async fn a_call_that_was_certainly_not_made_fails_and_may_be_tried_again() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn what_another_process_has_settled_is_not_settled_again() {
+    let stack = Stack::start().await;
+    let (one, other) = (Shop::new(), Shop::new());
+    let other_stack = Stack::start().await.on_database_of(&stack);
+    let (running, other_running) = (one.run(&stack), other.run(&other_stack));
+    let ring = ring(new_saga(), "gate");
+    stack.send_commands([&ring]).await;
+    one.somebody_at_the_gate().await;
+    other_stack.send_commands([&ring]).await;
+    other.somebody_at_the_gate().await;
+    // The row is not as the first has left it, and in the end not as the second has.
+    one.open_gate();
+    let first = stack.replies_to(&ring, 1).await;
+    other.open_gate();
+    let second = other_stack.replies_to(&ring, 1).await;
+    assert_eq!(first[0].record.value, second[0].record.value);
+    assert_eq!(stack.effects(ring.saga).await, (1, 0));
+    running.stop().await;
+    other_running.stop().await;
+}
+
 /// A ring of which nobody knows whether it happened: no answer, still none when the next try is certainly not made; then
 /// the compensation undoes it and the command never runs again.
 async fn check_in_doubt(note: &str) {

@@ -59,6 +59,27 @@ async fn a_command_that_comes_again_has_one_effect_and_the_same_reply() {
 }
 
 #[tokio::test]
+async fn repeats_among_new_commands_keep_their_replies() {
+    let stack = Stack::start().await;
+    let running = Shop::new().run(&stack);
+    let [one, two, three, four] = ["one", "two", "three", "four"].map(|note| put(new_saga(), note));
+    stack.send_commands([&one]).await;
+    stack.replies_to(&one, 1).await;
+    // From here on commands are expected to be new.
+    for round in 2..5 {
+        stack.send_commands([&two, &one.with("note", "other"), &three]).await;
+        let replies = stack.replies_to(&one, round).await;
+        assert_eq!(replies[round - 1].record.value, replies[0].record.value);
+    }
+    stack.send_commands([&four]).await;
+    for put in [&one, &two, &three, &four] {
+        assert_eq!(stack.replies_to(put, 1).await[0].summary(), "succeeded");
+        assert_eq!(stack.effects(put.saga).await, (1, 0));
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_compensation_before_its_command_leaves_a_tombstone() {
     let stack = Stack::start().await;
     let running = Shop::new().run(&stack);

@@ -30,8 +30,7 @@ impl SimulatedGateway {
     /// What the books say to each key: `charge`, or `void` if it was refunded before it was made.
     async fn book_charges(&self, charges: &[&Charge]) -> Result<HashMap<Uuid, String>, DbErr> {
         const CHARGE: &str = "INSERT INTO simulated_gateway AS books (idempotency_key, kind, amount_minor, currency) \
-             SELECT key, 'charge', amount, currency \
-             FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS asked(key, amount, currency) \
+             SELECT unnest($1::uuid[]), 'charge', unnest($2::bigint[]), unnest($3::text[]) \
              ON CONFLICT (idempotency_key) DO UPDATE SET calls = books.calls + 1 \
              RETURNING idempotency_key, kind";
         let keys: Vec<Uuid> = charges.iter().map(|charge| charge.key.as_uuid()).collect();
