@@ -11,7 +11,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Inbox), Box::new(Bookings)]
+        vec![Box::new(Inbox), Box::new(Bookings), Box::new(RoomToConfirm)]
     }
 
     fn migration_table_name() -> DynIden {
@@ -59,5 +59,29 @@ impl MigrationTrait for Bookings {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.get_connection().execute_unprepared(DOWN).await.map(drop)
+    }
+}
+
+struct RoomToConfirm;
+
+impl MigrationName for RoomToConfirm {
+    fn name(&self) -> &str {
+        "b0002_room_to_confirm"
+    }
+}
+
+// Every booking is updated once, a page of them within milliseconds: with room for both versions of all of them the
+// update stays on its page and touches no index (HOT). With the fifth that was left before, six of ten did not.
+const ROOM_TO_CONFIRM: &str = "ALTER TABLE bookings SET (fillfactor = 45)";
+
+#[async_trait::async_trait]
+impl MigrationTrait for RoomToConfirm {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(ROOM_TO_CONFIRM).await.map(drop)
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let back = "ALTER TABLE bookings SET (fillfactor = 80)";
+        manager.get_connection().execute_unprepared(back).await.map(drop)
     }
 }

@@ -11,7 +11,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Inbox), Box::new(Payments)]
+        vec![Box::new(Inbox), Box::new(Payments), Box::new(RoomToSettle)]
     }
 
     fn migration_table_name() -> DynIden {
@@ -73,5 +73,29 @@ impl MigrationTrait for Payments {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.get_connection().execute_unprepared(DOWN).await.map(drop)
+    }
+}
+
+struct RoomToSettle;
+
+impl MigrationName for RoomToSettle {
+    fn name(&self) -> &str {
+        "y0002_room_to_settle"
+    }
+}
+
+// A claimed inbox row has some 130 bytes, a settled one 460 and more: a page has room for both versions of all its rows,
+// so that settling touches no index (HOT), if claims fill no more than a fifth of it.
+const ROOM_TO_SETTLE: &str = "ALTER TABLE inbox SET (fillfactor = 20)";
+
+#[async_trait::async_trait]
+impl MigrationTrait for RoomToSettle {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(ROOM_TO_SETTLE).await.map(drop)
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let back = "ALTER TABLE inbox SET (fillfactor = 35)";
+        manager.get_connection().execute_unprepared(back).await.map(drop)
     }
 }
