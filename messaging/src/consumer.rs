@@ -1,7 +1,8 @@
 //! A member of a consumer group on a thread of its own.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::cause::Cause;
 use crate::client_log::{log_error, log_line};
+use crate::events::Place;
 use crate::poller::Poller;
 use crate::record::Received;
 use crate::settings::{KafkaError, KafkaSettings};
@@ -50,6 +52,10 @@ pub struct ConsumerLimits {
 
 /// A batch is closed when it is this big, in bytes: a few huge records do not fill the memory.
 pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// How often offsets are committed at most: each commit is a request, and all that an older one costs is that a few more
+/// records are read again after a crash.
+pub const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The records of one poll round: all of one generation, in order per partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,13 +138,14 @@ impl Consumer {
         Ok((Self { client, progress, thread: Some(thread) }, events))
     }
 
-    /// Commits next offsets (that of the last record done, plus one) to the group, without waiting. A refusal is only
-    /// logged: a partition that was revoked meanwhile is another member's business now.
+    /// Commits next offsets (that of the last record done, plus one) to the group within about
+    /// [`COMMIT_INTERVAL`], without waiting; of those that come meanwhile the last one of a partition is enough. They are
+    /// committed before a partition is let go. A refusal is only logged: a partition that was revoked meanwhile is
+    /// another member's business now.
     pub fn commit(&self, next_offsets: &[(Arc<str>, i32, i64)]) {
-        let result =
-            list_of(next_offsets).and_then(|offsets| self.client.commit(&offsets, CommitMode::Async));
-        if let Err(error) = result {
-            tracing::debug!(%error, "offsets were not committed");
+        let mut to_commit = self.progress.to_commit();
+        for (topic, partition, next) in next_offsets {
+            to_commit.insert((topic.clone(), *partition), *next);
         }
     }
 
@@ -151,7 +158,11 @@ impl Consumer {
         next_offsets: &[(Arc<str>, i32, i64)],
         limit: Duration,
     ) -> Result<(), CommitError> {
-        let offsets = list_of(next_offsets).map_err(|e| CommitError::Refused(e.into()))?;
+        let offsets = list_with(next_offsets.iter().map(|(topic, partition, next)| (&**topic, *partition, *next)))
+            .map_err(|e| CommitError::Refused(e.into()))?;
+        for (topic, partition, _) in next_offsets {
+            self.progress.to_commit().remove(&(topic.clone(), *partition));
+        }
         let client = self.client.clone();
         let commit = tokio::task::spawn_blocking(move || client.commit(&offsets, CommitMode::Sync));
         match tokio::time::timeout(limit, commit).await {
@@ -189,10 +200,13 @@ impl Drop for Consumer {
     }
 }
 
-fn list_of(next_offsets: &[(Arc<str>, i32, i64)]) -> Result<TopicPartitionList, ClientError> {
-    let mut list = TopicPartitionList::with_capacity(next_offsets.len());
-    for (topic, partition, next) in next_offsets {
-        list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
+/// A list of places with offsets, in librdkafka's form.
+pub(crate) fn list_with<'a>(
+    places: impl IntoIterator<Item = (&'a str, i32, i64)>,
+) -> Result<TopicPartitionList, ClientError> {
+    let mut list = TopicPartitionList::new();
+    for (topic, partition, offset) in places {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
     }
     Ok(list)
 }
@@ -200,13 +214,25 @@ fn list_of(next_offsets: &[(Arc<str>, i32, i64)]) -> Result<TopicPartitionList, 
 /// What the poll thread and its owner know of each other.
 pub(crate) struct Progress {
     pub(crate) stop: AtomicBool,
+    /// Next offsets that are not committed yet.
+    to_commit: Mutex<HashMap<Place, i64>>,
     started: Instant,
     last_poll_ms: AtomicU64,
 }
 
 impl Progress {
     fn new() -> Self {
-        Self { stop: AtomicBool::new(false), started: Instant::now(), last_poll_ms: AtomicU64::new(0) }
+        Self {
+            stop: AtomicBool::new(false),
+            to_commit: Mutex::new(HashMap::new()),
+            started: Instant::now(),
+            last_poll_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Held while they are handed to librdkafka, so that no older offset is committed after a newer one.
+    pub(crate) fn to_commit(&self) -> MutexGuard<'_, HashMap<Place, i64>> {
+        self.to_commit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stopping(&self) -> bool {

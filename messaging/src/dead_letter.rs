@@ -69,26 +69,26 @@ impl DeadLetterHeaders {
         let mut headers = original.clone();
         let message: String = self.message.chars().take(MAX_MESSAGE_CHARS).collect();
         headers.push(ORIGINAL_HEADERS, original.len().to_string());
-        headers.push(ID, self.id.to_string());
+        headers.push_text(ID, self.id);
         headers.push(REASON, &*self.reason);
         headers.push(MESSAGE, &*message);
         headers.push(TOPIC, &*self.topic);
-        headers.push(PARTITION, self.partition.to_string());
-        headers.push(OFFSET, self.offset.to_string());
+        headers.push_text(PARTITION, self.partition);
+        headers.push_text(OFFSET, self.offset);
         headers.push(SOURCE, &*self.source);
-        headers.push(ATTEMPTS, self.attempts.to_string());
-        headers.push(FIRST_FAILED_AT, self.first_failed_at.to_string());
-        headers.push(LAST_FAILED_AT, self.last_failed_at.to_string());
+        headers.push_text(ATTEMPTS, self.attempts);
+        headers.push_text(FIRST_FAILED_AT, self.first_failed_at);
+        headers.push_text(LAST_FAILED_AT, self.last_failed_at);
         if let Some(saga_id) = self.saga_id {
-            headers.push(SAGA_ID, saga_id.to_string());
+            headers.push_text(SAGA_ID, saga_id);
         }
         if let Some(step) = &self.step {
             headers.push(STEP, &**step);
         }
         let stage = if &*self.reason == "undecodable" { "VALUE_CONVERTER" } else { "TASK_PUT" };
         headers.push("__connect.errors.topic", &*self.topic);
-        headers.push("__connect.errors.partition", self.partition.to_string());
-        headers.push("__connect.errors.offset", self.offset.to_string());
+        headers.push_text("__connect.errors.partition", self.partition);
+        headers.push_text("__connect.errors.offset", self.offset);
         headers.push("__connect.errors.connector.name", &*self.source);
         headers.push("__connect.errors.stage", stage);
         headers.push("__connect.errors.exception.class.name", &*self.reason);
@@ -137,10 +137,9 @@ pub fn original_of_dead_letter(headers: &Headers) -> Headers {
     let count = written.filter(|count| *count <= headers.len());
     let ours =
         |name: &str| (name.starts_with(PREFIX) && name != REDRIVE_OF) || name.starts_with(CONNECT_PREFIX);
-    let owned = |(name, value): (&str, Option<&[u8]>)| (name.to_owned(), value.map(<[u8]>::to_vec));
     match count {
-        Some(count) => headers.iter().take(count).map(owned).collect(),
-        None => headers.iter().filter(|(name, _)| !ours(name)).map(owned).collect(),
+        Some(count) => headers.iter().take(count).collect(),
+        None => headers.iter().filter(|(name, _)| !ours(name)).collect(),
     }
 }
 
@@ -148,7 +147,7 @@ pub fn original_of_dead_letter(headers: &Headers) -> Headers {
 pub fn redriven_copy(original: &Headers, of: DeadLetterId) -> Headers {
     let mut headers = original.clone();
     headers.remove(REDRIVE_OF);
-    headers.push(REDRIVE_OF, of.to_string());
+    headers.push_text(REDRIVE_OF, of);
     headers
 }
 

@@ -132,19 +132,19 @@ impl CommandHeaders {
     /// As headers of a record.
     pub fn write(&self) -> Headers {
         let mut headers = Headers::with_capacity(14);
-        headers.push(name::SAGA_ID, self.saga_id.to_string());
+        headers.push_text(name::SAGA_ID, self.saga_id);
         headers.push(name::SAGA_DEFINITION, &*self.definition.name);
-        headers.push(name::SAGA_VERSION, self.definition.version.to_string());
+        headers.push_text(name::SAGA_VERSION, self.definition.version);
         headers.push(name::STEP, &*self.step);
         headers.push(name::DIRECTION, self.direction.as_str());
-        headers.push(name::COMMAND_ID, self.command_id.to_string());
-        headers.push(name::ATTEMPT, self.attempt.to_string());
+        headers.push_text(name::COMMAND_ID, self.command_id);
+        headers.push_text(name::ATTEMPT, self.attempt);
         if self.redrive > 0 {
-            headers.push(name::REDRIVE, self.redrive.to_string());
+            headers.push_text(name::REDRIVE, self.redrive);
         }
         headers.push(name::REPLY_TOPIC, &*self.reply_topic);
-        headers.push(name::REPLY_PARTITION, self.reply_partition.to_string());
-        headers.push(name::DEADLINE, self.deadline.to_string());
+        headers.push_text(name::REPLY_PARTITION, self.reply_partition);
+        headers.push_text(name::DEADLINE, self.deadline);
         headers.push(name::MESSAGE_TYPE, &*self.message_type);
         push_traceparent(&mut headers, self.traceparent);
         headers
@@ -241,13 +241,13 @@ impl ReplyHeaders {
     /// As headers of a record.
     pub fn write(&self) -> Headers {
         let mut headers = Headers::with_capacity(7);
-        headers.push(name::SAGA_ID, self.saga_id.to_string());
-        headers.push(name::COMMAND_ID, self.command_id.to_string());
+        headers.push_text(name::SAGA_ID, self.saga_id);
+        headers.push_text(name::COMMAND_ID, self.command_id);
         headers.push(name::OUTCOME, self.outcome.as_str());
         if let Some(Echo { attempt, redrive }) = self.echo {
-            headers.push(name::ATTEMPT, attempt.to_string());
+            headers.push_text(name::ATTEMPT, attempt);
             if redrive > 0 {
-                headers.push(name::REDRIVE, redrive.to_string());
+                headers.push_text(name::REDRIVE, redrive);
             }
         }
         headers.push(name::MESSAGE_TYPE, &*self.message_type);
@@ -281,7 +281,7 @@ impl ReplyHeaders {
 /// Adds the trace to the headers of any message, if there is one.
 pub fn push_traceparent(headers: &mut Headers, traceparent: Option<TraceParent>) {
     if let Some(traceparent) = traceparent {
-        headers.push(name::TRACEPARENT, traceparent.to_string());
+        headers.push_text(name::TRACEPARENT, traceparent);
     }
 }
 
@@ -321,11 +321,11 @@ impl<'a> Reader<'a> {
         name: &'static str,
         allowed: &'static str,
     ) -> Result<Option<&'a str>, HeaderError> {
-        let found = if self.repeats { 1 } else { self.headers.occurrences(name) };
-        if found > 1 {
+        let (found, value) = self.headers.find(name);
+        if found > 1 && !self.repeats {
             return Err(HeaderError::Repeated { name, found });
         }
-        let Some(value) = self.headers.get(name) else {
+        let Some(value) = value else {
             return Ok(None);
         };
         std::str::from_utf8(value)

@@ -24,7 +24,7 @@ mod trace_parent;
 pub use acked::{AckedProducer, PublishError};
 pub use cause::Cause;
 pub use consumer::{
-    Assignments, BATCH_BYTES, CommitError, Consumer, ConsumerEvent, ConsumerLimits, Polled, StartAt,
+    Assignments, BATCH_BYTES, COMMIT_INTERVAL, CommitError, Consumer, ConsumerEvent, ConsumerLimits, Polled, StartAt,
 };
 pub use producer::{Deliveries, DeliveryFailure, Placed, Producer, SendError, WarmUpError};
 pub use record::{Headers, Received, Record};

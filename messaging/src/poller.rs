@@ -7,14 +7,15 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use crate::consumer::{
-    Assignments, BATCH_BYTES, ConsumerEvent, ConsumerLimits, Polled, Progress, Quiet, StartAt,
+    Assignments, BATCH_BYTES, COMMIT_INTERVAL, ConsumerEvent, ConsumerLimits, Polled, Progress, Quiet, StartAt,
+    list_with,
 };
 use crate::events::{Event, EventQueue, Place};
 use crate::record::Received;
@@ -55,6 +56,7 @@ pub(crate) struct Poller<'c> {
     held: VecDeque<ConsumerEvent>,
     paused: bool,
     last_failure: Option<Instant>,
+    last_commit: Instant,
 }
 
 impl<'c> Poller<'c> {
@@ -82,6 +84,7 @@ impl<'c> Poller<'c> {
             held: VecDeque::new(),
             paused: false,
             last_failure: None,
+            last_commit: Instant::now(),
         }
     }
 
@@ -96,8 +99,26 @@ impl<'c> Poller<'c> {
             self.round(&mut events);
             self.close_batch();
             self.hand_out();
+            if self.last_commit.elapsed() >= COMMIT_INTERVAL {
+                self.commit();
+            }
         }
         self.revoke();
+    }
+
+    /// Commits the offsets that have come in since the last time.
+    fn commit(&mut self) {
+        let mut offsets = self.progress.to_commit();
+        if offsets.is_empty() {
+            return;
+        }
+        self.last_commit = Instant::now();
+        let committed = list_with(offsets.iter().map(|(place, next)| at(place, *next)))
+            .and_then(|list| self.client.commit(&list, CommitMode::Async));
+        offsets.clear();
+        if let Err(error) = committed {
+            tracing::debug!(%error, "offsets were not committed");
+        }
     }
 
     /// Waits for something to happen, then takes what is there, up to a full batch.
@@ -150,7 +171,7 @@ impl<'c> Poller<'c> {
         let starts = self.assignments.assigned(self.generation, &self.owned);
         let resolved = self.resolve(&starts);
         self.reading = resolved.iter().map(|(place, _)| place.clone()).collect();
-        let assigned = list_with(resolved).and_then(|list| self.client.assign(&list));
+        let assigned = list_with(resolved.iter().map(|(place, offset)| at(place, *offset))).and_then(|list| self.client.assign(&list));
         if let Err(error) = assigned {
             self.failed(format!("cannot take the partitions of generation {}: {error}", self.generation));
         }
@@ -158,6 +179,7 @@ impl<'c> Poller<'c> {
 
     /// Ends the current generation: what was collected under it is dropped, whoever owns the partitions next reads it.
     fn revoke(&mut self) {
+        self.commit();
         self.batch.clear();
         self.batch_bytes = 0;
         self.held.clear();
@@ -199,7 +221,7 @@ impl<'c> Poller<'c> {
     }
 
     fn committed_or_earliest(&self, places: &[Place]) -> Result<Vec<(Place, i64)>, ClientError> {
-        let asked = list_with(places.iter().map(|place| (place.clone(), 0)))?;
+        let asked = list_with(places.iter().map(|place| at(place, 0)))?;
         let committed = self.client.committed_offsets(asked, OFFSET_QUESTION_TIMEOUT)?;
         let mut known = Vec::with_capacity(places.len());
         for (topic, partition) in places {
@@ -268,7 +290,7 @@ impl<'c> Poller<'c> {
             return;
         }
         self.paused = pause;
-        let result = list_with(self.reading.iter().map(|place| (place.clone(), 0)))
+        let result = list_with(self.reading.iter().map(|place| at(place, 0)))
             .and_then(|list| if pause { self.client.pause(&list) } else { self.client.resume(&list) });
         if let Err(error) = result {
             self.failed(format!("cannot pause or resume partitions: {error}"));
@@ -280,12 +302,8 @@ fn has(places: &[Place], topic: &str, partition: i32) -> bool {
     places.iter().any(|(t, p)| *p == partition && **t == *topic)
 }
 
-fn list_with(places: impl IntoIterator<Item = (Place, i64)>) -> Result<TopicPartitionList, ClientError> {
-    let mut list = TopicPartitionList::new();
-    for ((topic, partition), offset) in places {
-        list.add_partition_offset(&topic, partition, Offset::Offset(offset))?;
-    }
-    Ok(list)
+fn at((topic, partition): &Place, offset: i64) -> (&str, i32, i64) {
+    (topic, *partition, offset)
 }
 
 /// A place in the queue, waiting for it at most this long. This thread belongs to no runtime, so it parks itself.

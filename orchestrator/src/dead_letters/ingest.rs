@@ -56,7 +56,7 @@ pub async fn run(
 ) -> Result<(), KafkaError> {
     let limits = ConsumerLimits { batch_records: BATCH, queued_batches: 2 };
     let (consumer, mut events) =
-        Consumer::start(&kafka, GROUP, &[DEAD_LETTERS], limits, Arc::new(FromCommitted))?;
+        Consumer::start(&kafka.unhurried(), GROUP, &[DEAD_LETTERS], limits, Arc::new(FromCommitted))?;
     let mut last: HashMap<(Arc<str>, i32), i64> = HashMap::new();
     loop {
         let event = tokio::select! {
