@@ -158,8 +158,9 @@ impl Consumer {
         next_offsets: &[(Arc<str>, i32, i64)],
         limit: Duration,
     ) -> Result<(), CommitError> {
-        let offsets = list_with(next_offsets.iter().map(|(topic, partition, next)| (&**topic, *partition, *next)))
-            .map_err(|e| CommitError::Refused(e.into()))?;
+        let offsets =
+            list_with(next_offsets.iter().map(|(topic, partition, next)| (&**topic, *partition, *next)))
+                .map_err(|e| CommitError::Refused(e.into()))?;
         for (topic, partition, _) in next_offsets {
             self.progress.to_commit().remove(&(topic.clone(), *partition));
         }

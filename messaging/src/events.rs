@@ -54,10 +54,8 @@ impl<'c, C: ConsumerContext> EventQueue<'c, C> {
 
     /// Waits for the next event; zero does not wait.
     pub(crate) fn poll(&mut self, wait: Duration) -> Option<Event> {
-        let wait_ms = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: the queue is alive until our drop; the event is ours, and destroyed by OwnedEvent.
-        let event =
-            OwnedEvent(NonNull::new(unsafe { native::rd_kafka_queue_poll(self.queue.as_ptr(), wait_ms) })?);
+        // SAFETY: the queue is alive until our drop.
+        let event = unsafe { OwnedEvent::poll(self.queue, wait) }?;
         Some(self.read(&event))
     }
 
@@ -162,27 +160,38 @@ impl<C: ConsumerContext> Drop for EventQueue<'_, C> {
     }
 }
 
-struct OwnedEvent(NonNull<native::rd_kafka_event_t>);
+/// An event of any client.
+pub(crate) struct OwnedEvent(pub(crate) NonNull<native::rd_kafka_event_t>);
 
 impl OwnedEvent {
-    fn kind(&self) -> i32 {
+    /// Waits for a queue's next event; zero does not wait.
+    ///
+    /// # Safety
+    /// The queue is alive.
+    pub(crate) unsafe fn poll(queue: NonNull<native::rd_kafka_queue_t>, wait: Duration) -> Option<Self> {
+        let wait_ms = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: by this function's contract; the event is ours, and destroyed in our drop.
+        NonNull::new(unsafe { native::rd_kafka_queue_poll(queue.as_ptr(), wait_ms) }).map(Self)
+    }
+
+    pub(crate) fn kind(&self) -> i32 {
         // SAFETY: the event is alive until our drop.
         unsafe { native::rd_kafka_event_type(self.0.as_ptr()) }
     }
 
-    fn error(&self) -> RDKafkaRespErr {
+    pub(crate) fn error(&self) -> RDKafkaRespErr {
         // SAFETY: the event is alive until our drop.
         unsafe { native::rd_kafka_event_error(self.0.as_ptr()) }
     }
 
-    fn error_text(&self) -> String {
+    pub(crate) fn error_text(&self) -> String {
         // SAFETY: the text lives as long as the event.
         unsafe { text_of(native::rd_kafka_event_error_string(self.0.as_ptr())) }
             .unwrap_or_default()
             .to_owned()
     }
 
-    fn log(&self) {
+    pub(crate) fn log(&self) {
         let (mut facility, mut line, mut level): (*const c_char, *const c_char, c_int) =
             (ptr::null(), ptr::null(), 0);
         // SAFETY: the event is alive, and so are the places for the answer; the texts live as long as the event.

@@ -16,6 +16,7 @@ pub mod headers;
 mod poller;
 mod producer;
 mod record;
+mod reports;
 pub mod settings;
 pub mod telemetry;
 pub mod topics;
@@ -24,9 +25,10 @@ mod trace_parent;
 pub use acked::{AckedProducer, PublishError};
 pub use cause::Cause;
 pub use consumer::{
-    Assignments, BATCH_BYTES, COMMIT_INTERVAL, CommitError, Consumer, ConsumerEvent, ConsumerLimits, Polled, StartAt,
+    Assignments, BATCH_BYTES, COMMIT_INTERVAL, CommitError, Consumer, ConsumerEvent, ConsumerLimits, Polled,
+    StartAt,
 };
-pub use producer::{Deliveries, DeliveryFailure, Placed, Producer, SendError, WarmUpError};
+pub use producer::{Deliveries, DeliveryFailure, Placed, Producer, Report, SendError, WarmUpError};
 pub use record::{Headers, Received, Record};
 pub use settings::{KafkaError, KafkaSettings};
 pub use telemetry::TraceParent;

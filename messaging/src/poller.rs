@@ -14,8 +14,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::mpsc;
 
 use crate::consumer::{
-    Assignments, BATCH_BYTES, COMMIT_INTERVAL, ConsumerEvent, ConsumerLimits, Polled, Progress, Quiet, StartAt,
-    list_with,
+    Assignments, BATCH_BYTES, COMMIT_INTERVAL, ConsumerEvent, ConsumerLimits, Polled, Progress, Quiet,
+    StartAt, list_with,
 };
 use crate::events::{Event, EventQueue, Place};
 use crate::record::Received;
@@ -171,7 +171,8 @@ impl<'c> Poller<'c> {
         let starts = self.assignments.assigned(self.generation, &self.owned);
         let resolved = self.resolve(&starts);
         self.reading = resolved.iter().map(|(place, _)| place.clone()).collect();
-        let assigned = list_with(resolved.iter().map(|(place, offset)| at(place, *offset))).and_then(|list| self.client.assign(&list));
+        let assigned = list_with(resolved.iter().map(|(place, offset)| at(place, *offset)))
+            .and_then(|list| self.client.assign(&list));
         if let Err(error) = assigned {
             self.failed(format!("cannot take the partitions of generation {}: {error}", self.generation));
         }

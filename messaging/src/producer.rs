@@ -17,6 +17,7 @@ use rdkafka::{ClientContext, Message};
 use crate::cause::Cause;
 use crate::client_log::{log_error, log_line};
 use crate::record::Record;
+use crate::reports::{RawReport, ReportQueue};
 use crate::settings::{KafkaError, KafkaSettings, QUESTION_TIMEOUT};
 
 /// How long one poll of the poll thread takes when nothing happens. Bounds how long a stop takes.
@@ -76,11 +77,22 @@ pub(crate) enum NotTaken {
     Fatal(String),
 }
 
+/// A record's token, and what became of it.
+pub type Report = (u64, Result<Placed, DeliveryFailure>);
+
 /// Gets the outcomes. Called on the producer's poll thread, or on that which flushes, rebuilds or drops the producer:
 /// must not block.
 pub trait Deliveries: Send + Sync + 'static {
-    /// What became of the record that was sent with this token: exactly one call for each that `send` took.
+    /// What became of the record that was sent with this token: exactly one call for each that `send` took, or one
+    /// report in a call of [`Deliveries::delivered_together`].
     fn delivered(&self, token: u64, outcome: Result<Placed, DeliveryFailure>);
+
+    /// What became of several records, in order: those of one request to the broker.
+    fn delivered_together(&self, reports: Vec<Report>) {
+        for (token, outcome) in reports {
+            self.delivered(token, outcome);
+        }
+    }
 }
 
 /// A new producer could not be made ready.
@@ -250,8 +262,12 @@ impl Running {
         let poll = {
             let (client, stop) = (client.clone(), stop.clone());
             move || {
+                let Some(queue) = ReportQueue::of(&client) else {
+                    tracing::error!("a producer without a queue");
+                    return;
+                };
                 while !stop.load(Ordering::Acquire) {
-                    client.poll(POLL_WAIT);
+                    client.context().hand_over(queue.poll(POLL_WAIT));
                 }
             }
         };
@@ -293,6 +309,27 @@ impl Reports {
         let client = self.client.get().and_then(Weak::upgrade);
         client.is_some_and(|client| client.client().fatal_error().is_some())
     }
+
+    fn failure(&self, error: &ClientError) -> DeliveryFailure {
+        match classified(error) {
+            DeliveryFailure::Unknown(text) if self.is_fatal() => DeliveryFailure::Fatal(text),
+            failure => failure,
+        }
+    }
+
+    fn hand_over(&self, reports: Vec<RawReport>) {
+        if reports.is_empty() {
+            return;
+        }
+        let told = |(token, outcome): RawReport| {
+            let failure = |code| self.failure(&ClientError::MessageProduction(code));
+            (token as u64, outcome.map_err(failure))
+        };
+        let reports: Vec<Report> = reports.into_iter().map(told).collect();
+        // First, so that whoever is told finds them counted.
+        self.in_flight.fetch_sub(reports.len(), Ordering::Relaxed);
+        self.deliveries.delivered_together(reports);
+    }
 }
 
 impl ClientContext for Reports {
@@ -305,16 +342,14 @@ impl ClientContext for Reports {
     }
 }
 
+/// Only of what is flushed or purged: else [`ReportQueue`] is read.
 impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
         let outcome = match result {
             Ok(message) => Ok(Placed { partition: message.partition(), offset: message.offset() }),
-            Err((error, _)) => Err(match classified(error) {
-                DeliveryFailure::Unknown(text) if self.is_fatal() => DeliveryFailure::Fatal(text),
-                failure => failure,
-            }),
+            Err((error, _)) => Err(self.failure(error)),
         };
         // First, so that whoever is told finds it counted.
         self.in_flight.fetch_sub(1, Ordering::Relaxed);

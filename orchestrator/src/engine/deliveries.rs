@@ -2,11 +2,8 @@
 
 use std::sync::Mutex;
 
-use messaging::{Deliveries, DeliveryFailure, Placed};
+use messaging::{Deliveries, DeliveryFailure, Placed, Report};
 use tokio::sync::Notify;
-
-/// What became of one record.
-pub type Report = (u64, Result<Placed, DeliveryFailure>);
 
 /// Collects reports; bounded by the number of records in flight ([`super::MAX_UNPUBLISHED`] and one batch more).
 #[derive(Default)]
@@ -17,9 +14,14 @@ pub struct DeliveryQueue {
 
 impl Deliveries for DeliveryQueue {
     fn delivered(&self, token: u64, outcome: Result<Placed, DeliveryFailure>) {
+        self.delivered_together(vec![(token, outcome)]);
+    }
+
+    fn delivered_together(&self, mut arrived: Vec<Report>) {
         if let Ok(mut reports) = self.reports.lock() {
-            reports.push((token, outcome));
-            if reports.len() == 1 {
+            let was_empty = reports.is_empty();
+            reports.append(&mut arrived);
+            if was_empty {
                 self.arrived.notify_one();
             }
         }
