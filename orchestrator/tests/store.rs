@@ -366,3 +366,41 @@ async fn those_who_publish_leave_connections_to_the_engine() {
         assert!(one.await.unwrap().unwrap());
     }
 }
+
+/// Ended sagas, numbered by age from 1, of shard 1.
+async fn many_ended(store: &Store, sagas: u32) {
+    let sql = format!(
+        "INSERT INTO saga (id, shard, definition, version, revision, status, started_at, updated_at, finished_at, body)
+         SELECT lpad(n::text, 32, '0')::uuid, 1, 'booking', 1, 4, 'completed', now(), now(), now(),
+             '{{\"state\":\"completed\",\"steps\":[],\"data\":{{}}}}'
+         FROM generate_series(1, {sagas}) AS n"
+    );
+    store.connection().execute_unprepared(&sql).await.unwrap();
+}
+
+/// The saga with this number, in the order of [`many_ended`].
+fn numbered(n: u32) -> Uuid {
+    format!("{n:0>32}").parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_take_over_finds_the_few_that_wait_among_many() {
+    let store = store().await;
+    many_ended(&store, 45_000).await;
+    let waiting = "UPDATE saga SET finished_at = NULL, status = 'running', shard = n % 3
+                   FROM (SELECT n, lpad(n::text, 32, '0')::uuid AS key FROM unnest(ARRAY[7, 20000, 20001, 45000]) AS n) AS w
+                   WHERE id = key";
+    store.connection().execute_unprepared(waiting).await.unwrap();
+    let (mut found, mut next) = (Vec::new(), Some(numbered(8)));
+    let mut statements = 0;
+    while let Some(first) = next {
+        let chunk = store.open_sagas(&[Shard(0), Shard(2)], first).await.unwrap();
+        found.extend(chunk.waiting.iter().map(|saga| (saga.id.as_uuid(), saga.shard)));
+        next = chunk.next;
+        statements += 1;
+    }
+    // 20,001 is of shard 0, 20,000 of shard 2, 45,000 of shard 0; 7 is below the first.
+    let expected = [(20_000, 2), (20_001, 0), (45_000, 0)].map(|(n, shard)| (numbered(n), Shard(shard)));
+    assert_eq!(found, expected);
+    assert!((3..=4).contains(&statements), "{statements}");
+}

@@ -306,8 +306,12 @@ impl Lane {
         } else if self.sagas.insert(id, held).is_none() {
             self.cached.push_back(id);
         }
-        while self.cached.len() > CACHED_SAGAS {
-            // Ended sagas leave stale entries here; the oldest one goes, whatever it is.
+        // Ended sagas leave stale entries behind.
+        if self.cached.len() > CACHED_SAGAS.max(2 * self.sagas.len()) {
+            let sagas = &self.sagas;
+            self.cached.retain(|id| sagas.contains_key(id));
+        }
+        while self.sagas.len() > CACHED_SAGAS {
             let Some(oldest) = self.cached.pop_front() else { return };
             let waited_for = self.waiters.get_mut(&oldest).is_some_and(|waiters| {
                 waiters.retain(|waiter| !waiter.is_closed());

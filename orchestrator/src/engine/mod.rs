@@ -52,8 +52,9 @@ pub const REQUEST_QUEUE: usize = 4_096;
 /// Records handed to the producer and not yet acknowledged. Above it no starts are taken: a broker that is away must
 /// not fill the memory.
 pub const MAX_UNPUBLISHED: usize = 50_000;
-/// Sagas kept in memory; others are loaded when something happens to them.
-pub const CACHED_SAGAS: usize = 100_000;
+/// Open sagas kept in memory; others are loaded, a batch at a time, when something happens to them. Each takes some
+/// kilobytes, so this is room for two seconds of full load and not for all that wait for days.
+pub const CACHED_SAGAS: usize = 25_000;
 /// A command's value is at most this long, well below what a broker takes by default (1 MB with headers).
 pub const MAX_COMMAND_BYTES: usize = 900 * 1024;
 /// The starts of one slice of time draw ids of one shard, so that a hop is one request to the broker.

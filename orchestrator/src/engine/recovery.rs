@@ -24,10 +24,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Recovered {
     /// Which.
     pub shard: Shard,
-    /// Its numbers.
+    /// Its numbers, and what waits in it.
     pub owned: Owned,
-    /// Its waiting sagas.
-    pub wakes: Vec<(SagaId, Wake)>,
     /// What to publish again.
     pub outgoing: Vec<Outgoing>,
 }
@@ -43,45 +41,51 @@ pub struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    /// Makes a claimed shard ready.
+    /// Makes claimed shards ready: all at once, since a walk over the sagas passes those of every shard.
     ///
     /// # Errors
-    /// When the database does not answer; the shard stays claimed.
-    pub async fn recover(&self, claimed: &Claimed, generation: u64) -> Result<Recovered, StoreError> {
-        let owned = Owned::new(claimed, generation);
-        let wakes = self.open(claimed).await?;
-        let mut outgoing = self.above_watermark(claimed).await?;
-        if claimed.republish {
-            // What an old broker had is gone with it: ask everyone again who has not answered.
-            let waiting: Vec<SagaId> = wakes.iter().map(|(id, _)| *id).collect();
-            let done: HashSet<(Shard, i64)> =
-                outgoing.iter().filter_map(|out| out.attempt).map(|sent| sent.row).collect();
-            outgoing.extend(self.waiting_commands(&waiting, &done).await?);
+    /// When the database does not answer; the shards stay claimed.
+    pub async fn recover(&self, claimed: &[Claimed], generation: u64) -> Result<Vec<Recovered>, StoreError> {
+        let mut owned: HashMap<Shard, Owned> =
+            claimed.iter().map(|claim| (claim.shard, Owned::new(claim, generation))).collect();
+        self.find_waiting(claimed, &mut owned).await?;
+        let mut recovered = Vec::with_capacity(claimed.len());
+        for claim in claimed {
+            let Some(owned) = owned.remove(&claim.shard) else { continue };
+            let mut outgoing = self.above_watermark(claim).await?;
+            if claim.republish {
+                // What an old broker had is gone with it: ask everyone again who has not answered.
+                let waiting: Vec<SagaId> = owned.waiting().collect();
+                let done: HashSet<(Shard, i64)> =
+                    outgoing.iter().filter_map(|out| out.attempt).map(|sent| sent.row).collect();
+                outgoing.extend(self.waiting_commands(&waiting, &done).await?);
+            }
+            recovered.push(Recovered { shard: claim.shard, owned, outgoing });
         }
-        Ok(Recovered { shard: claimed.shard, owned, wakes, outgoing })
+        Ok(recovered)
     }
 
     /// The sagas that wait, with their timers. A timeout runs from what the row says, or anew from a publication that
     /// is confirmed later.
-    async fn open(&self, claimed: &Claimed) -> Result<Vec<(SagaId, Wake)>, StoreError> {
-        let mut wakes = Vec::new();
+    async fn find_waiting(
+        &self,
+        claimed: &[Claimed],
+        owned: &mut HashMap<Shard, Owned>,
+    ) -> Result<(), StoreError> {
         let earliest = clock::now().after(GRACE);
-        if claimed.open_from == NOTHING_OPEN {
-            return Ok(wakes);
-        }
-        let (mut after, mut inclusive) = (claimed.open_from, true);
-        loop {
-            let chunk = self.store.open_sagas(claimed.shard, after, inclusive).await?;
-            let full = chunk.len() == LOAD_CHUNK;
-            for saga in &chunk {
+        let shards: Vec<Shard> = claimed.iter().map(|claim| claim.shard).collect();
+        let mut from = claimed.iter().map(|claim| claim.open_from).min().filter(|&id| id != NOTHING_OPEN);
+        while let Some(first) = from {
+            let chunk = self.store.open_sagas(&shards, first).await?;
+            for saga in chunk.waiting {
                 let at = saga.wake_at.map_or(earliest, |at| at.max(earliest));
-                wakes.push((saga.id, Wake { at, timeout_at: Some(at), awaits_seq: None }));
+                if let Some(owned) = owned.get_mut(&saga.shard) {
+                    owned.found(saga.id, Wake { at, timeout_at: Some(at), awaits_seq: None });
+                }
             }
-            match chunk.last() {
-                Some(last) if full => (after, inclusive) = (last.id.as_uuid(), false),
-                _ => return Ok(wakes),
-            }
+            from = chunk.next;
         }
+        Ok(())
     }
 
     async fn above_watermark(&self, claimed: &Claimed) -> Result<Vec<Outgoing>, StoreError> {

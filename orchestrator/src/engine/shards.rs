@@ -35,7 +35,7 @@ pub struct Owned {
     /// How many commands that were published again for a new broker are not yet acknowledged.
     again: u32,
     /// The sagas that wait for a reply or a timer.
-    open: BTreeMap<SagaId, Wake>,
+    open: BTreeMap<SagaId, Slot>,
 }
 
 /// When a waiting saga wakes by itself.
@@ -47,6 +47,60 @@ pub struct Wake {
     pub timeout_at: Option<Timestamp>,
     /// The journal row whose command it awaits the publication of.
     pub awaits_seq: Option<i64>,
+}
+
+/// A [`Wake`] as it is kept: of a million waiting sagas each byte is a megabyte.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    at: Timestamp,
+    until: Until,
+}
+
+/// What an attempt waits for: its publication, and afterwards its timeout. Never both.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    Nothing,
+    Published { seq: i64 },
+    Timeout { at: Timestamp },
+}
+
+impl From<Wake> for Slot {
+    fn from(wake: Wake) -> Self {
+        let until = match (wake.awaits_seq, wake.timeout_at) {
+            (Some(seq), _) => Until::Published { seq },
+            (None, Some(at)) => Until::Timeout { at },
+            (None, None) => Until::Nothing,
+        };
+        Self { at: wake.at, until }
+    }
+}
+
+impl From<Slot> for Wake {
+    fn from(slot: Slot) -> Self {
+        let (awaits_seq, timeout_at) = match slot.until {
+            Until::Nothing => (None, None),
+            Until::Published { seq } => (Some(seq), None),
+            Until::Timeout { at } => (None, Some(at)),
+        };
+        Self { at: slot.at, timeout_at, awaits_seq }
+    }
+}
+
+/// A timer, in the order of its time. Bytes instead of numbers, since those would be padded to 32.
+type Timer = (SortedTime, Shard, SagaId);
+
+/// A [`Timestamp`] whose bytes are in the order of time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct SortedTime([u8; 8]);
+
+impl SortedTime {
+    const fn new(at: Timestamp) -> Self {
+        Self((at.unix_millis() ^ i64::MIN).to_be_bytes())
+    }
+
+    const fn get(self) -> Timestamp {
+        Timestamp::from_unix_millis(i64::from_be_bytes(self.0) ^ i64::MIN)
+    }
 }
 
 impl Owned {
@@ -131,13 +185,23 @@ impl Owned {
     pub fn open_count(&self) -> usize {
         self.open.len()
     }
+
+    /// The sagas that wait, in order.
+    pub fn waiting(&self) -> impl Iterator<Item = SagaId> {
+        self.open.keys().copied()
+    }
+
+    /// A saga that was found waiting, before the shard is taken in.
+    pub fn found(&mut self, saga: SagaId, wake: Wake) {
+        self.open.insert(saga, wake.into());
+    }
 }
 
 /// All owned shards, and their timers in one order.
 #[derive(Debug, Default)]
 pub struct Shards {
     owned: HashMap<Shard, Owned>,
-    by_time: BTreeSet<(Timestamp, Shard, SagaId)>,
+    by_time: BTreeSet<Timer>,
 }
 
 impl Shards {
@@ -151,9 +215,11 @@ impl Shards {
         self.owned.get_mut(&shard)
     }
 
-    /// Takes a shard in.
+    /// Takes a shard in, with the timers of what waits in it.
     pub fn insert(&mut self, shard: Shard, owned: Owned) {
         self.remove(shard);
+        let timer = |(&saga, slot): (&SagaId, &Slot)| (SortedTime::new(slot.at), shard, saga);
+        self.by_time.append(&mut owned.open.iter().map(timer).collect());
         self.owned.insert(shard, owned);
     }
 
@@ -200,21 +266,21 @@ impl Shards {
         let Some(owned) = self.owned.get_mut(&shard) else { return };
         let before = match wake {
             Some(wake) => {
-                self.by_time.insert((wake.at, shard, saga));
-                owned.open.insert(saga, wake)
+                self.by_time.insert((SortedTime::new(wake.at), shard, saga));
+                owned.open.insert(saga, wake.into())
             }
             None => owned.open.remove(&saga),
         };
         if let Some(before) = before
             && wake.is_none_or(|wake| wake.at != before.at)
         {
-            self.by_time.remove(&(before.at, shard, saga));
+            self.by_time.remove(&(SortedTime::new(before.at), shard, saga));
         }
     }
 
     /// When a saga wakes.
     pub fn wake(&self, shard: Shard, saga: SagaId) -> Option<Wake> {
-        self.owned.get(&shard).and_then(|owned| owned.open.get(&saga).copied())
+        self.owned.get(&shard).and_then(|owned| owned.open.get(&saga)).map(|&slot| slot.into())
     }
 
     /// The publication of this row's command is confirmed: its timeout runs from now.
@@ -229,14 +295,14 @@ impl Shards {
 
     /// When the next saga wakes.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.by_time.first().map(|&(at, _, _)| at)
+        self.by_time.first().map(|&(at, _, _)| at.get())
     }
 
     /// The sagas whose time has come, at most `limit`. They stay until their wake is set anew.
     pub fn due(&self, now: Timestamp, limit: usize) -> Vec<(Shard, SagaId)> {
         self.by_time
             .iter()
-            .take_while(|&&(at, _, _)| at <= now)
+            .take_while(|&&(at, _, _)| at.get() <= now)
             .take(limit)
             .map(|&(_, shard, saga)| (shard, saga))
             .collect()
@@ -314,6 +380,38 @@ mod tests {
         check((5, 9), (5, 8), Some(false));
         check((6, 8), (6, 8), Some(true));
         check((5, 8), (5, 8), None);
+    }
+
+    #[test]
+    fn timers_fire_in_order_of_time_and_leave_with_their_shard() {
+        let at = Timestamp::from_unix_millis;
+        let id = |n: u8| SagaId::new(at(0), [n; 10]);
+        let wake = |at| Wake { at, timeout_at: Some(at), awaits_seq: None };
+        let mut taken_over = Owned::new(&row(1, 0), 1);
+        for (n, millis) in [(1, 300), (2, -5), (3, i64::MAX), (4, 0)] {
+            taken_over.found(id(n), wake(at(millis)));
+        }
+        let mut shards = Shards::default();
+        shards.insert(Shard(3), taken_over);
+        shards.insert(Shard(4), Owned::new(&Claimed { shard: Shard(4), ..row(1, 0) }, 1));
+        shards.set_wake(Shard(4), id(5), Some(wake(at(1))));
+        shards.set_wake(Shard(4), id(5), Some(wake(at(2))));
+        assert_eq!(shards.next_wake(), Some(at(-5)));
+        let due = |shards: &Shards| -> Vec<SagaId> {
+            shards.due(at(300), 9).into_iter().map(|(_, saga)| saga).collect()
+        };
+        assert_eq!(due(&shards), [id(2), id(4), id(5), id(1)]);
+        assert_eq!(shards.due(at(300), 1), [(Shard(3), id(2))]);
+        assert_eq!(shards.wake(Shard(3), id(3)), Some(wake(at(i64::MAX))));
+        shards.remove(Shard(3));
+        assert_eq!((due(&shards), shards.open_count()), (vec![id(5)], 1));
+    }
+
+    /// What a million waiting sagas may cost: the tables' nodes are at worst half full.
+    #[test]
+    fn a_waiting_saga_is_small() {
+        assert_eq!(size_of::<(SagaId, Slot)>(), 40);
+        assert_eq!(size_of::<Timer>(), 26);
     }
 
     #[test]

@@ -18,19 +18,27 @@ pub const LOAD_CHUNK: usize = 2_000;
 const SAGA_COLUMNS: &str = "id, definition, version, business_key, revision, started_at, updated_at, finished_at, \
                             body::text AS body";
 
+/// So many saga rows are looked at in one statement of a take-over, so that none runs long, however few of them wait.
+const LOOKED_AT: usize = 20_000;
+
 /// A saga that waits, as far as its timer needs to know it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct OpenSaga {
     /// Which.
     pub id: SagaId,
-    /// Its definition's name.
-    pub definition: String,
-    /// Its definition's version.
-    pub version: u32,
-    /// When it was started.
-    pub started_at: Timestamp,
+    /// Its shard.
+    pub shard: Shard,
     /// When it wakes by itself.
     pub wake_at: Option<Timestamp>,
+}
+
+/// Some of the sagas that wait.
+#[derive(Clone, Debug)]
+pub struct OpenSagas {
+    /// In order of id.
+    pub waiting: Vec<OpenSaga>,
+    /// Where to go on; `None`: these were the last.
+    pub next: Option<Uuid>,
 }
 
 /// A journal row whose effects have to be published (again).
@@ -90,38 +98,41 @@ impl Store {
         rows.iter().map(|row| Ok(row.try_get("", "key_hash")?)).collect()
     }
 
-    /// The waiting sagas of a shard after `after`, in order of id, at most [`LOAD_CHUNK`]. The scan begins at the
-    /// shard's `open_from`, since what changes in a saga row is not indexed.
+    /// Waiting sagas of these shards from `first` on. The walk begins at the shards' `open_from`, since what changes in a saga
+    /// row is not indexed.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn open_sagas(
-        &self,
-        shard: Shard,
-        after: Uuid,
-        inclusive: bool,
-    ) -> Result<Vec<OpenSaga>, StoreError> {
-        let compare = if inclusive { ">=" } else { ">" };
+    pub async fn open_sagas(&self, shards: &[Shard], first: Uuid) -> Result<OpenSagas, StoreError> {
+        let ids: Vec<i32> = shards.iter().map(|shard| i32::from(shard.0)).collect();
         let sql = format!(
-            "SELECT id, definition, version, started_at, wake_at FROM saga
-             WHERE id {compare} $1 AND shard = $2 AND finished_at IS NULL AND status <> 'stuck'
-             ORDER BY id LIMIT {LOAD_CHUNK}"
+            "WITH looked AS MATERIALIZED (
+                 SELECT id, shard, wake_at,
+                     finished_at IS NULL AND status <> 'stuck' AND shard = ANY($2::int[]) AS waits
+                 FROM saga WHERE id >= $1 ORDER BY id LIMIT {LOOKED_AT}
+             )
+             SELECT id, shard, wake_at, true AS waits FROM looked WHERE waits
+             UNION ALL
+             (SELECT id, shard, wake_at, false FROM looked ORDER BY id DESC LIMIT 1)"
         );
-        let values = vec![after.into(), i32::from(shard.0).into()];
-        let rows = self.db.query_all_raw(statement(&sql, values)).await?;
-        rows.iter()
-            .map(|row| {
-                let version: i32 = row.try_get("", "version")?;
-                let wake_at: Option<OffsetDateTime> = row.try_get("", "wake_at")?;
-                Ok(OpenSaga {
-                    id: SagaId::from_uuid(row.try_get("", "id")?),
-                    definition: row.try_get("", "definition")?,
-                    version: u32::try_from(version).unwrap_or_default(),
-                    started_at: Timestamp::from_utc(row.try_get("", "started_at")?),
-                    wake_at: wake_at.map(Timestamp::from_utc),
-                })
-            })
-            .collect()
+        let rows = self.db.query_all_raw(statement(&sql, vec![first.into(), ids.into()])).await?;
+        let mut found = OpenSagas { waiting: Vec::with_capacity(rows.len()), next: None };
+        for row in &rows {
+            let id: Uuid = row.try_get("", "id")?;
+            if !row.try_get::<bool>("", "waits")? {
+                // The last that was looked at.
+                found.next = id.as_u128().checked_add(1).map(Uuid::from_u128);
+                continue;
+            }
+            let shard: i32 = row.try_get("", "shard")?;
+            let wake_at: Option<OffsetDateTime> = row.try_get("", "wake_at")?;
+            found.waiting.push(OpenSaga {
+                id: SagaId::from_uuid(id),
+                shard: Shard(u16::try_from(shard).unwrap_or(u16::MAX)),
+                wake_at: wake_at.map(Timestamp::from_utc),
+            });
+        }
+        Ok(found)
     }
 
     /// The journal rows of a shard above `after`, in order, at most [`LOAD_CHUNK`].

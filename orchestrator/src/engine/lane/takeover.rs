@@ -23,8 +23,7 @@ impl Lane {
     pub(super) async fn take_over(&mut self, shards: &[Shard], generation: u64) -> Vec<Option<i64>> {
         let begun = Instant::now();
         let claimed = self.claim_until_answered(shards).await;
-        for claim in &claimed {
-            let recovered = self.recover_until_answered(claim, generation).await;
+        for recovered in self.recover_until_answered(&claimed, generation).await {
             self.take_in(recovered);
         }
         if !claimed.is_empty() {
@@ -41,9 +40,6 @@ impl Lane {
         let shard = recovered.shard;
         self.let_go_of(shard);
         self.shards.insert(shard, recovered.owned);
-        for (saga, wake) in recovered.wakes {
-            self.shards.set_wake(shard, saga, Some(wake));
-        }
         for outgoing in &recovered.outgoing {
             if let Some(origin) = outgoing.origin {
                 self.shards.begin_publish(origin);
@@ -75,10 +71,10 @@ impl Lane {
         }
     }
 
-    async fn recover_until_answered(&mut self, claim: &Claimed, generation: u64) -> Recovered {
+    async fn recover_until_answered(&self, claimed: &[Claimed], generation: u64) -> Vec<Recovered> {
         let recovery = Recovery { store: &self.store, definitions: &self.definitions, records: &self.maker };
         loop {
-            match recovery.recover(claim, generation).await {
+            match recovery.recover(claimed, generation).await {
                 Ok(recovered) => {
                     self.shown.update(|health| health.database = None);
                     return recovered;
