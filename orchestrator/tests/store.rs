@@ -9,6 +9,8 @@ use migrations::orchestrator::Migrator;
 use orchestrator::store::commit::{Committed, JournalRow, KeyWrite, SagaWrite, ShardAdvance, Writes};
 use orchestrator::store::definitions::{Counts, Publication};
 use orchestrator::store::letters::{LetterChange, LetterRow};
+use orchestrator::store::listing::Listed;
+use orchestrator::store::queries::{Reads, SagaFilter};
 use orchestrator::store::shards::{Claimed, ShardCountError};
 use orchestrator::store::{ENGINE_CONNECTIONS, Store, StoreError};
 use saga_defs::ids::{DeadLetterId, Revision, SagaId, Shard, ShardCount};
@@ -403,4 +405,39 @@ async fn a_take_over_finds_the_few_that_wait_among_many() {
     let expected = [(20_000, 2), (20_001, 0), (45_000, 0)].map(|(n, shard)| (numbered(n), Shard(shard)));
     assert_eq!(found, expected);
     assert!((3..=4).contains(&statements), "{statements}");
+}
+
+#[tokio::test]
+async fn a_list_looks_at_some_sagas_and_says_where_to_go_on() {
+    let store = store().await;
+    many_ended(&store, 12_000).await;
+    let rare = format!("UPDATE saga SET status = 'compensated' WHERE id = '{}'", numbered(3));
+    store.connection().execute_unprepared(&rare).await.unwrap();
+    let reads = Reads::new(store.connection().clone());
+    let all = reads.sagas(&SagaFilter::default(), None, 2).await.unwrap();
+    let ids =
+        |listed: &Listed| listed.sagas.iter().map(|stored| stored.saga.id.as_uuid()).collect::<Vec<_>>();
+    assert_eq!(
+        (ids(&all), all.next.unwrap().as_uuid()),
+        (vec![numbered(12_000), numbered(11_999)], numbered(11_999))
+    );
+
+    let filter = SagaFilter { status: Some(Status::Compensated), ..SagaFilter::default() };
+    let (mut pages, mut before) = (Vec::new(), None);
+    loop {
+        let page = reads.sagas(&filter, before, 10).await.unwrap();
+        pages.push(ids(&page));
+        let Some(next) = page.next else { break };
+        before = Some(next.as_uuid());
+    }
+    assert_eq!(pages, [vec![], vec![], vec![numbered(3)]]);
+
+    // Nothing waits, and nothing is stuck: neither needs a walk.
+    for status in [Status::Running, Status::Stuck] {
+        let update = format!("UPDATE shard SET open_from = '{}'", numbered(11_000));
+        store.connection().execute_unprepared(&update).await.unwrap();
+        let filter = SagaFilter { status: Some(status), ..SagaFilter::default() };
+        let page = reads.sagas(&filter, None, 10).await.unwrap();
+        assert_eq!((ids(&page), page.next), (vec![], None), "{status:?}");
+    }
 }

@@ -58,7 +58,8 @@ pub(crate) struct StartSagaRequest {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SagaPage {
     items: Vec<SagaView>,
-    /// Ask again with it for the next page; absent on the last one.
+    /// Ask again with it for the next page; absent on the last one. Where conditions are given, a page may have fewer
+    /// entries than asked for, or none, and not be the last: it looks at so many sagas at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
@@ -206,12 +207,9 @@ pub(crate) async fn list_sagas(app: Arc<App>, asked: Asked) -> Answer {
     let limit = query.limit(DEFAULT_LIMIT, MAX_LIMIT);
     let cursor = query.cursor(Page::Sagas);
     query.done()?;
-    // One more than asked for tells whether there is another page.
-    let mut found = app.api.reads.sagas(&filter, cursor, limit + 1).await?;
-    let more = found.len() as u64 > limit;
-    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let last = found.last().map(|stored| Page::after_saga(stored.saga.id));
-    let page = SagaPage { items: views(&app, &found).await?, next_cursor: last.filter(|_| more) };
+    let found = app.api.reads.sagas(&filter, cursor, limit).await?;
+    let next_cursor = found.next.map(Page::after_saga);
+    let page = SagaPage { items: views(&app, &found.sagas).await?, next_cursor };
     Ok(json(StatusCode::OK, &page))
 }
 

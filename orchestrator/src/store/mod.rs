@@ -7,6 +7,7 @@ pub mod copy;
 pub mod definitions;
 pub mod entities;
 pub mod letters;
+pub mod listing;
 pub mod load;
 pub mod partitions;
 pub mod plan;

@@ -38,7 +38,7 @@ pub struct StoredSaga {
 }
 
 /// Which sagas to list. Every condition that is given must hold.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SagaFilter {
     /// Of this definition.
     pub definition: Option<String>,
@@ -127,45 +127,6 @@ impl Reads {
     /// When the database does not answer, or the row is not what this version writes.
     pub async fn saga(&self, id: SagaId) -> Result<Option<StoredSaga>, StoreError> {
         saga::Entity::find_by_id(id.as_uuid()).one(&self.db).await?.map(stored_saga).transpose()
-    }
-
-    /// At most `limit` sagas, newest first, from below `before`.
-    ///
-    /// # Errors
-    /// As [`Reads::saga`].
-    pub async fn sagas(
-        &self,
-        filter: &SagaFilter,
-        before: Option<Uuid>,
-        limit: u64,
-    ) -> Result<Vec<StoredSaga>, StoreError> {
-        let mut query = saga::Entity::find().order_by_desc(saga::Column::Id).limit(limit);
-        if let Some(id) = before {
-            query = query.filter(saga::Column::Id.lt(id));
-        }
-        if let Some(name) = &filter.definition {
-            query = query.filter(saga::Column::Definition.eq(name.as_str()));
-        }
-        if let Some(status) = filter.status {
-            query = query.filter(saga::Column::Status.eq(status.as_str()));
-        }
-        if let Some(step) = &filter.step {
-            query = query.filter(saga::Column::Step.eq(step.as_str()));
-        }
-        if let Some(key) = &filter.business_key {
-            query = query.filter(saga::Column::BusinessKey.eq(key.as_str()));
-        }
-        if let Some(at) = filter.started_after {
-            query = query
-                .filter(saga::Column::Id.gte(lowest_id(at.saturating_sub(margin()))))
-                .filter(saga::Column::StartedAt.gt(at));
-        }
-        if let Some(at) = filter.started_before {
-            query = query
-                .filter(saga::Column::Id.lte(lowest_id(at.saturating_add(margin()))))
-                .filter(saga::Column::StartedAt.lt(at));
-        }
-        query.all(&self.db).await?.into_iter().map(stored_saga).collect()
     }
 
     /// At most `limit` transitions of a saga after revision `after`, in order.
@@ -271,7 +232,7 @@ impl Reads {
     }
 }
 
-fn stored_saga(row: saga::Model) -> Result<StoredSaga, StoreError> {
+pub(super) fn stored_saga(row: saga::Model) -> Result<StoredSaga, StoreError> {
     let wake_at = row.wake_at.map(Timestamp::from_utc);
     let saga = saga_from_row(SagaRow {
         id: row.id,
@@ -287,12 +248,12 @@ fn stored_saga(row: saga::Model) -> Result<StoredSaga, StoreError> {
     Ok(StoredSaga { saga, wake_at })
 }
 
-fn margin() -> time::Duration {
+pub(super) fn margin() -> time::Duration {
     time::Duration::try_from(CLOCK_MARGIN).unwrap_or(time::Duration::HOUR)
 }
 
 /// No id drawn at `at` or later is below this one.
-fn lowest_id(at: OffsetDateTime) -> Uuid {
+pub(super) fn lowest_id(at: OffsetDateTime) -> Uuid {
     let millis = u64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).unwrap_or(0);
     let mut bytes = [0_u8; 16];
     bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
