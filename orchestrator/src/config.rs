@@ -21,9 +21,10 @@ const COMMAND_PARTITIONS: &str = "COMMAND_PARTITIONS";
 const SCHEMAS_DIR: &str = "SCHEMAS_DIR";
 const SHIPPED_DEFINITIONS: &str = "SHIPPED_DEFINITIONS";
 const DEFINITIONS_DIR: &str = "DEFINITIONS_DIR";
+const RETENTION_DAYS: &str = "RETENTION_DAYS";
 const ALLOW_FORCED_OUTCOMES: &str = "ALLOW_FORCED_OUTCOMES";
 
-const OWN_SETTINGS: [Setting; 7] = [
+const OWN_SETTINGS: [Setting; 8] = [
     Setting::new(HTTP_ADDR, "Where the API listens, ADDRESS:PORT; port 0 is any free one")
         .or("127.0.0.1:8080"),
     Setting::new(
@@ -38,6 +39,11 @@ const OWN_SETTINGS: [Setting; 7] = [
     )
     .or("all"),
     Setting::new(DEFINITIONS_DIR, "A folder of further definitions (*.toml)"),
+    Setting::new(
+        RETENTION_DAYS,
+        "After so many days from its end a saga leaves, with its journal and keys; 0: nothing leaves",
+    )
+    .or("0"),
     Setting::new(
         ALLOW_FORCED_OUTCOMES,
         "true: bookings may force their payment's outcome, for demos and tests",
@@ -84,6 +90,8 @@ pub struct Config {
     pub replication: i32,
     /// Further definitions and schemas.
     pub folders: Folders,
+    /// How many days ended sagas are kept; `None`: for ever.
+    pub retention_days: Option<u32>,
     /// Whether bookings may force outcomes.
     pub allow_forced_outcomes: bool,
 }
@@ -124,6 +132,11 @@ impl Config {
                 },
                 schemas: settings.text(SCHEMAS_DIR).map(PathBuf::from),
             },
+            retention_days: settings
+                .read(RETENTION_DAYS, "a number of days from 0 to 36500", |text| {
+                    text.parse::<u32>().ok().filter(|days| *days <= 36_500)
+                })
+                .map(|days| Some(days).filter(|&days| days > 0))?,
             allow_forced_outcomes: settings.switch(ALLOW_FORCED_OUTCOMES)?,
             base,
         })

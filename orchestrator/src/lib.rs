@@ -11,6 +11,7 @@ pub mod engine;
 pub mod metrics;
 mod program;
 pub mod registration;
+pub mod retention;
 pub mod service;
 pub mod store;
 pub mod verify;

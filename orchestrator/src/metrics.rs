@@ -14,6 +14,8 @@ use prometheus::{Registry, TextEncoder};
 use saga_defs::ids::{Direction, Shard};
 use saga_defs::saga::Status;
 
+use crate::retention::Removed;
+
 /// Distinct reasons of dead letters that get a series of their own; later ones count as `other`.
 const MAX_REASONS: usize = 32;
 
@@ -45,6 +47,8 @@ pub struct Metrics {
     shards: Gauge<u64>,
     lag: Gauge<i64>,
     requests: Histogram<f64>,
+    removed: Counter<u64>,
+    journal_age: Gauge<u64>,
     reasons: Mutex<BTreeSet<String>>,
 }
 
@@ -117,6 +121,12 @@ impl Metrics {
                 "http.server.request.duration",
                 "Time of one HTTP request, by route and status.",
             ),
+            removed: counter("saga.retention.removed", "What has left at its age, by what it is."),
+            journal_age: meter
+                .u64_gauge("saga.journal.age")
+                .with_unit("s")
+                .with_description("Since when the journal is kept.")
+                .build(),
             registry,
             provider,
             reasons: Mutex::new(BTreeSet::new()),
@@ -200,6 +210,21 @@ impl Metrics {
         self.lag.record(records, &[KeyValue::new("shard", i64::from(shard.0))]);
     }
 
+    /// A pass of the retention removed this.
+    pub fn removed(&self, removed: &Removed) {
+        let Removed { days, sagas, keys, letters } = *removed;
+        for (what, count) in
+            [("journal_day", days), ("saga", sagas), ("request_key", keys), ("dead_letter", letters)]
+        {
+            self.removed.add(count, &[KeyValue::new("what", what)]);
+        }
+    }
+
+    /// The oldest day of the journal began so long ago.
+    pub fn journal_age(&self, age: Duration) {
+        self.journal_age.record(age.as_secs(), &[]);
+    }
+
     /// An HTTP request was answered. `route` is the template, not the path.
     pub(crate) fn request(&self, method: &'static str, route: &Arc<str>, status: u16, took: Duration) {
         let labels = [
@@ -243,6 +268,8 @@ mod tests {
         metrics.publish(3);
         metrics.shards(8, 1);
         metrics.lag(Shard(2), 17);
+        metrics.removed(&Removed { days: 1, sagas: 12, keys: 11, letters: 0 });
+        metrics.journal_age(Duration::from_secs(86_400));
         let text = metrics.render();
         for line in [
             r#"saga_started_total{definition="booking"} 1"#,
@@ -258,6 +285,8 @@ mod tests {
             r#"saga_shards{state="owned"} 8"#,
             r#"saga_shards{state="stopped"} 1"#,
             r#"saga_inbox_lag{shard="2"} 17"#,
+            r#"saga_retention_removed_total{what="saga"} 12"#,
+            "saga_journal_age_seconds 86400",
         ] {
             assert!(text.contains(line), "`{line}` is not in\n{text}");
         }

@@ -11,6 +11,7 @@ use migrations::orchestrator::Migrator;
 use participant::service::{open, wait_until_migrated};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api, HttpLimits};
@@ -21,6 +22,7 @@ use crate::engine::{Engine, EngineParts, EngineSettings};
 use crate::metrics::Metrics;
 use crate::registration::Registrar;
 use crate::registration::folders::Plan;
+use crate::retention::Retainer;
 use crate::store::queries::Reads;
 use crate::store::{Store, StoreError};
 
@@ -103,20 +105,44 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         reads,
         definitions: definitions.clone(),
         registrar,
-        metrics,
+        metrics: metrics.clone(),
         allow_forced_outcomes: config.allow_forced_outcomes,
     };
-    let fresh = tokio::spawn(definitions.keep_fresh(store.clone(), stop.clone()));
+    let looked_after = look_after(&config, &definitions, &store, metrics, &stop).await?;
     announce(address);
     let watch = watch(&engine, || letters.is_finished(), &store, &stop);
     let served = api::serve(api, listener, stop.clone(), HttpLimits::default());
     let (died, served) = tokio::join!(watch, served);
     served.context("the HTTP server")?;
-    fresh.await.context("the look-out for new definitions panicked")?;
+    looked_after.await.context("the look-out for new definitions, or the retention, panicked")?;
     letters_stop.cancel();
     engine.stop().await.context("the engine's lane panicked")?;
     letters.await.context("the dead-letter consumer panicked")??;
     died
+}
+
+/// What goes on beside the engine until the service stops: new definitions are noticed, old rows leave.
+async fn look_after(
+    config: &Config,
+    definitions: &Definitions,
+    store: &Store,
+    metrics: Arc<Metrics>,
+    stop: &CancellationToken,
+) -> anyhow::Result<JoinHandle<()>> {
+    let retainer = match config.retention_days {
+        Some(days) => Some(Retainer::connect(&config.base.database_url, days, metrics).await?),
+        None => None,
+    };
+    let fresh = definitions.clone().keep_fresh(store.clone(), stop.clone());
+    let stop = stop.clone();
+    let retained = async move {
+        if let Some(retainer) = retainer {
+            retainer.run(stop).await;
+        }
+    };
+    Ok(tokio::spawn(async move {
+        tokio::join!(fresh, retained);
+    }))
 }
 
 /// One line on standard output, for scripts and for the local stack. A closed pipe is no reason to stop.

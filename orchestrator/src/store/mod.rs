@@ -12,6 +12,7 @@ pub mod load;
 pub mod partitions;
 pub mod plan;
 pub mod queries;
+pub mod retention;
 pub mod shards;
 pub mod snapshot;
 

@@ -396,6 +396,9 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
               [default: all] [env: SHIPPED_DEFINITIONS]
           --definitions-dir <VALUE>
               A folder of further definitions (*.toml) [env: DEFINITIONS_DIR]
+          --retention-days <VALUE>
+              After so many days from its end a saga leaves, with its journal and keys; 0: nothing
+              leaves [default: 0] [env: RETENTION_DAYS]
           --allow-forced-outcomes <VALUE>
               true: bookings may force their payment's outcome, for demos and tests [default: false]
               [env: ALLOW_FORCED_OUTCOMES]

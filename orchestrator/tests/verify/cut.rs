@@ -9,14 +9,14 @@ use saga_defs::time::Timestamp;
 
 use crate::world::{START, Says, World};
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The day of a point in time, as in the partitions' names and bounds.
 fn day(at: Timestamp) -> String {
     at.to_string()[..10].to_owned()
 }
 
-async fn make_day(world: &World, at: Timestamp) -> String {
+pub(crate) async fn make_day(world: &World, at: Timestamp) -> String {
     let name = format!("journal_{}", day(at).replace('-', ""));
     let (from, to) = (day(at), day(at.after(DAY)));
     world

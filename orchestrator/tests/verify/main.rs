@@ -3,5 +3,6 @@
 
 mod alterations;
 mod cut;
+mod retention;
 mod throughput;
 mod world;
