@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use messaging::embedded::{Fault, Request};
 use messaging::{ConsumerEvent, ConsumerLimits, Headers, Producer, Record, StartAt, fetch};
 
-use crate::cluster::{Cluster, DEADLINE, LIMITS, Sink, Tale, by_partition, eventually};
+use crate::cluster::{Cluster, DEADLINE, LIMITS, Member, Sink, Tale, by_partition, eventually};
 
 #[tokio::test]
 async fn a_record_is_read_as_it_was_written() {
@@ -86,6 +86,29 @@ async fn reading_goes_on_after_the_committed_offset() {
         fetch::committed(&cluster.settings, &cluster.group, &places).unwrap() == [Some(7), Some(10)]
     })
     .await;
+}
+
+#[tokio::test]
+async fn offsets_are_committed_before_partitions_are_let_go_and_none_goes_back() {
+    let cluster = Cluster::any(1).await;
+    cluster.fill(1, 10).await;
+    let places = [(cluster.topic.clone(), 0)];
+    let committed = || fetch::committed(&cluster.settings, &cluster.group, &places).unwrap();
+    let commit = |member: &Member, next| member.consumer.commit(&[(cluster.topic.clone(), 0, next)]);
+
+    let mut first = cluster.join(LIMITS, |_| StartAt::CommittedOrEarliest);
+    first.records(10).await;
+    commit(&first, 3);
+    commit(&first, 4);
+    first.stop().await;
+    assert_eq!(committed(), [Some(4)]);
+
+    let mut second = cluster.join(LIMITS, |_| StartAt::CommittedOrEarliest);
+    second.records(6).await;
+    commit(&second, 7);
+    second.consumer.commit_and_wait(&[(cluster.topic.clone(), 0, 9)], DEADLINE).await.unwrap();
+    second.stop().await;
+    assert_eq!(committed(), [Some(9)]);
 }
 
 #[tokio::test]
