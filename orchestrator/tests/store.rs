@@ -46,12 +46,12 @@ fn saga(id: SagaId, shard: u16, revision: u32, status: Status) -> SagaWrite {
     SagaWrite {
         id,
         shard: Shard(shard),
-        definition: "booking".to_owned(),
+        definition: "booking".into(),
         version: 1,
-        business_key: String::new(),
+        business_key: None,
         revision: Revision(revision),
         status,
-        step: "reserve-booking".to_owned(),
+        step: Some("reserve-booking".into()),
         wake_at: None,
         started_at: NOW,
         updated_at: NOW,
@@ -167,10 +167,10 @@ async fn one_refused_saga_refuses_the_batch_and_says_so() {
     let StoreError::Refused { state, constraint, .. } = error else { panic!("{error:?}") };
     assert_eq!((state.as_str(), constraint.as_deref()), ("23505", Some("saga_pkey")));
 
-    let mut bad_json = batch(&next, 1);
-    bad_json.journal[0].event = "not JSON".to_owned();
-    let error = store.commit(&bad_json).await.unwrap_err();
-    assert!(matches!(error, StoreError::Refused { ref state, .. } if state == "22P02"), "{error:?}");
+    let mut bad_text = batch(&next, 1);
+    bad_text.journal[0].event = "a NUL \0".to_owned();
+    let error = store.commit(&bad_text).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused { ref state, .. } if state == "22021"), "{error:?}");
     assert_eq!(count(&store, "SELECT next_seq FROM shard WHERE id = 0").await, 2, "nothing moved");
 }
 
@@ -333,7 +333,7 @@ async fn updates_find_their_sagas_by_key() {
     let store = store().await;
     let sql = "EXPLAIN (COSTS OFF)
                UPDATE saga AS s SET revision = u.revision
-               FROM unnest($1::uuid[], $2::int[]) AS u(id, revision) WHERE s.id = u.id";
+               FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::int[]) AS revision) AS u WHERE s.id = u.id";
     let values = vec![vec![saga_id(1).as_uuid()].into(), vec![1_i32].into()];
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
     let rows = store.connection().query_all_raw(statement).await.unwrap();
@@ -341,7 +341,9 @@ async fn updates_find_their_sagas_by_key() {
     insta::assert_snapshot!(plan.join("\n"), @r"
     Update on saga s
       ->  Nested Loop
-            ->  Function Scan on u
+            ->  Subquery Scan on u
+                  ->  ProjectSet
+                        ->  Result
             ->  Index Scan using saga_pkey on saga s
                   Index Cond: (id = u.id)
     ");

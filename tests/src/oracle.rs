@@ -172,7 +172,7 @@ async fn gapless(stack: &Stack, wrong: &mut Vec<String>) -> Result<()> {
 
 /// The journal, replayed through the core, gives each saga's row.
 async fn replays(stack: &Stack, sagas: &HashMap<SagaId, Saga>, wrong: &mut Vec<String>) -> Result<()> {
-    let query = "SELECT saga_id, at, event FROM journal ORDER BY saga_id, revision";
+    let query = "SELECT saga_id, at, event::json AS event FROM journal ORDER BY saga_id, revision";
     let mut journal: HashMap<SagaId, Vec<(Timestamp, Event)>> = HashMap::new();
     for row in stack.sagas.rows(query, vec![]).await? {
         let saga = SagaId::from_uuid(row.try_get("", "saga_id")?);

@@ -294,14 +294,19 @@ pub(crate) async fn get_history(app: Arc<App>, asked: Asked) -> Answer {
 }
 
 fn item(saga: SagaId, definition: Option<&Definition>, row: journal::Model) -> HistoryItem {
-    let mut event = row.event;
+    let mut event = parsed(row.event);
     readable(saga, definition, &mut event);
-    let mut effects = row.effects;
+    let mut effects = parsed(row.effects);
     for effect in effects.as_array_mut().into_iter().flatten() {
         readable(saga, definition, effect);
     }
     let at = Timestamp::from_utc(row.at).to_string();
     HistoryItem { revision: row.revision, at, event, effects, status: row.status }
+}
+
+/// JSON of a row; what somebody has made unreadable is shown as the text that it is.
+fn parsed(text: String) -> Value {
+    serde_json::from_str(&text).unwrap_or(Value::String(text))
 }
 
 /// Steps by name instead of number, and the command's id beside them.

@@ -130,6 +130,6 @@ pub fn saga_from_row(row: SagaRow) -> Result<Saga, RowError> {
 }
 
 /// The name of the step a saga is at, for its row's `step` column.
-pub fn current_step<'a>(definition: &'a Definition, saga: &Saga) -> Option<&'a str> {
-    saga.current().and_then(|at| definition.step(at.step)).map(|step| &*step.name)
+pub fn current_step<'a>(definition: &'a Definition, saga: &Saga) -> Option<&'a Arc<str>> {
+    saga.current().and_then(|at| definition.step(at.step)).map(|step| &step.name)
 }

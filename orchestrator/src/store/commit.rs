@@ -6,15 +6,19 @@
 //! alone would leave the numbers of the other shards advanced without their rows. Dead letters and audit rows are rare
 //! and ride in the same transaction.
 
+use std::sync::Arc;
+
 use saga_defs::ids::{Revision, SagaId, Shard};
 use saga_defs::saga::Status;
 use saga_defs::time::Timestamp;
-use sea_orm::{ConnectionTrait, TransactionTrait, Value};
-use time::OffsetDateTime;
+use sea_orm::sqlx::postgres::{PgArguments, Postgres};
+use sea_orm::sqlx::query::Query;
+use sea_orm::sqlx::{AssertSqlSafe, query, query_with};
+use sea_query_sqlx::SqlxValues;
 use uuid::Uuid;
 
 use super::letters::{AuditRow, LetterChange};
-use super::{Store, StoreError, statement};
+use super::{Store, StoreError};
 
 /// SQLSTATE of a division by zero: the fence did not hold.
 const FENCED: &str = "22012";
@@ -71,17 +75,17 @@ pub struct SagaWrite {
     /// Its shard.
     pub shard: Shard,
     /// Its definition's name.
-    pub definition: String,
+    pub definition: Arc<str>,
     /// Its definition's version.
     pub version: i32,
-    /// The client's own name for it; empty for none.
-    pub business_key: String,
+    /// The client's own name for it.
+    pub business_key: Option<Arc<str>>,
     /// Its revision.
     pub revision: Revision,
     /// Its status.
     pub status: Status,
-    /// The step it is at; empty for none.
-    pub step: String,
+    /// The step it is at.
+    pub step: Option<Arc<str>>,
     /// When it wakes by itself.
     pub wake_at: Option<Timestamp>,
     /// When it was started.
@@ -143,9 +147,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unknown`] means: find out by renewing the claim ([`Store::renew`]).
     pub async fn commit(&self, writes: &Writes) -> Result<Committed, StoreError> {
-        let main = statement(COMMIT, values(writes));
+        let main = bound(writes);
         let outcome = if writes.letters.is_empty() && writes.audit.is_empty() {
-            self.db.execute_raw(main).await.map(|_| Committed::Yes).map_err(StoreError::from)
+            main.execute(self.pool()).await.map(|_| Committed::Yes).map_err(StoreError::from)
         } else {
             self.commit_with_letters(main, writes).await
         };
@@ -155,135 +159,150 @@ impl Store {
         }
     }
 
-    async fn commit_with_letters(
-        &self,
-        main: sea_orm::Statement,
-        writes: &Writes,
-    ) -> Result<Committed, StoreError> {
-        let transaction = self.db.begin().await?;
-        transaction.execute_raw(main).await?;
+    async fn commit_with_letters(&self, main: Bound, writes: &Writes) -> Result<Committed, StoreError> {
+        let mut transaction = self.pool().begin().await?;
+        main.execute(&mut *transaction).await?;
         for change in &writes.letters {
-            let rows = transaction.execute_raw(change.statement()).await?.rows_affected();
+            let rows = plain(change.statement()).execute(&mut *transaction).await?.rows_affected();
             if rows == 0 && change.must_apply() {
                 transaction.rollback().await?;
                 return Ok(Committed::LetterMoved);
             }
         }
         for row in &writes.audit {
-            transaction.execute_raw(row.statement()).await?;
+            plain(row.statement()).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(Committed::Yes)
     }
 }
 
-/// Collects one column of some rows as an array.
-fn column<T, R>(rows: &[R], of: impl Fn(&R) -> T) -> Value
-where
-    Vec<T>: Into<Value>,
-{
-    rows.iter().map(of).collect::<Vec<T>>().into()
+/// The batch statement goes to the driver beneath sea-orm, which takes borrowed columns and nulls in arrays: sea-orm
+/// would copy every text three times.
+type Bound = Query<'static, Postgres, PgArguments>;
+
+/// A statement that was made for sea-orm.
+fn plain(statement: sea_orm::Statement) -> Query<'static, Postgres, SqlxValues> {
+    let values = statement.values.unwrap_or_else(|| sea_orm::Values(Vec::new()));
+    query_with(AssertSqlSafe(statement.sql), SqlxValues(values))
 }
 
-/// Arrays carry no nulls (the driver refuses them): the epoch stands for "none", and the statement turns it back.
-fn or_epoch(at: Option<Timestamp>) -> OffsetDateTime {
-    at.map_or(OffsetDateTime::UNIX_EPOCH, Timestamp::to_utc)
+/// One column of some rows.
+fn column<'a, T, R>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(of).collect()
 }
 
-fn values(w: &Writes) -> Vec<Value> {
-    vec![
-        column(&w.shards, |s| i32::from(s.shard.0)),
-        column(&w.shards, |s| s.epoch),
-        column(&w.shards, |s| s.first_seq),
-        column(&w.shards, |s| s.next_seq),
-        column(&w.shards, |s| s.published_seq),
-        column(&w.shards, |s| s.inbox_offset),
-        column(&w.shards, |s| s.open_from),
-        column(&w.shards, |s| s.republish),
-        column(&w.journal, |j| i32::from(j.shard.0)),
-        column(&w.journal, |j| j.seq),
-        column(&w.journal, |j| j.saga),
-        column(&w.journal, |j| j.revision.0 as i32),
-        column(&w.journal, |j| j.at.to_utc()),
-        column(&w.journal, |j| j.status.to_owned()),
-        column(&w.journal, |j| j.event.clone()),
-        column(&w.journal, |j| j.effects.clone()),
-        column(&w.journal, |j| j.body.clone()),
-        column(&w.inserts, |s| s.id.as_uuid()),
-        column(&w.inserts, |s| i32::from(s.shard.0)),
-        column(&w.inserts, |s| s.definition.clone()),
-        column(&w.inserts, |s| s.version),
-        column(&w.inserts, |s| s.business_key.clone()),
-        column(&w.inserts, |s| s.revision.0 as i32),
-        column(&w.inserts, |s| s.status.as_str().to_owned()),
-        column(&w.inserts, |s| s.step.clone()),
-        column(&w.inserts, |s| or_epoch(s.wake_at)),
-        column(&w.inserts, |s| s.started_at.to_utc()),
-        column(&w.inserts, |s| s.updated_at.to_utc()),
-        column(&w.inserts, |s| or_epoch(s.finished_at)),
-        column(&w.inserts, |s| s.body.clone()),
-        column(&w.updates, |s| s.id.as_uuid()),
-        column(&w.updates, |s| s.revision.0 as i32),
-        column(&w.updates, |s| s.status.as_str().to_owned()),
-        column(&w.updates, |s| s.step.clone()),
-        column(&w.updates, |s| or_epoch(s.wake_at)),
-        column(&w.updates, |s| s.updated_at.to_utc()),
-        column(&w.updates, |s| or_epoch(s.finished_at)),
-        column(&w.updates, |s| s.body.clone()),
-        column(&w.keys, |k| k.key_hash.to_vec()),
-        column(&w.keys, |k| k.request_hash.to_vec()),
-        column(&w.keys, |k| k.saga),
-        column(&w.keys, |k| k.at.to_utc()),
-    ]
+fn bound(w: &Writes) -> Bound {
+    with_keys(with_updates(with_inserts(with_journal(with_shards(query(COMMIT), w), w), w), w), w)
 }
 
-/// Besides the epoch the fence compares `next_seq`: a sequence can neither skip nor repeat.
+fn with_shards(query: Bound, w: &Writes) -> Bound {
+    query
+        .bind(column(&w.shards, |s| i32::from(s.shard.0)))
+        .bind(column(&w.shards, |s| s.epoch))
+        .bind(column(&w.shards, |s| s.first_seq))
+        .bind(column(&w.shards, |s| s.next_seq))
+        .bind(column(&w.shards, |s| s.published_seq))
+        .bind(column(&w.shards, |s| s.inbox_offset))
+        .bind(column(&w.shards, |s| s.open_from))
+        .bind(column(&w.shards, |s| s.republish))
+}
+
+fn with_journal(query: Bound, w: &Writes) -> Bound {
+    query
+        .bind(column(&w.journal, |j| i32::from(j.shard.0)))
+        .bind(column(&w.journal, |j| j.seq))
+        .bind(column(&w.journal, |j| j.saga))
+        .bind(column(&w.journal, |j| j.revision.0 as i32))
+        .bind(column(&w.journal, |j| j.at.to_utc()))
+        .bind(column(&w.journal, |j| j.status))
+        .bind(column(&w.journal, |j| j.event.as_str()))
+        .bind(column(&w.journal, |j| j.effects.as_str()))
+        .bind(column(&w.journal, |j| Some(j.body.as_slice()).filter(|body| !body.is_empty())))
+}
+
+fn with_inserts(query: Bound, w: &Writes) -> Bound {
+    query
+        .bind(column(&w.inserts, |s| s.id.as_uuid()))
+        .bind(column(&w.inserts, |s| i32::from(s.shard.0)))
+        .bind(column(&w.inserts, |s| &*s.definition))
+        .bind(column(&w.inserts, |s| s.version))
+        .bind(column(&w.inserts, |s| s.business_key.as_deref()))
+        .bind(column(&w.inserts, |s| s.revision.0 as i32))
+        .bind(column(&w.inserts, |s| s.status.as_str()))
+        .bind(column(&w.inserts, |s| s.step.as_deref()))
+        .bind(column(&w.inserts, |s| s.wake_at.map(Timestamp::to_utc)))
+        .bind(column(&w.inserts, |s| s.started_at.to_utc()))
+        .bind(column(&w.inserts, |s| s.updated_at.to_utc()))
+        .bind(column(&w.inserts, |s| s.finished_at.map(Timestamp::to_utc)))
+        .bind(column(&w.inserts, |s| s.body.as_str()))
+}
+
+fn with_updates(query: Bound, w: &Writes) -> Bound {
+    query
+        .bind(column(&w.updates, |s| s.id.as_uuid()))
+        .bind(column(&w.updates, |s| s.revision.0 as i32))
+        .bind(column(&w.updates, |s| s.status.as_str()))
+        .bind(column(&w.updates, |s| s.step.as_deref()))
+        .bind(column(&w.updates, |s| s.wake_at.map(Timestamp::to_utc)))
+        .bind(column(&w.updates, |s| s.updated_at.to_utc()))
+        .bind(column(&w.updates, |s| s.finished_at.map(Timestamp::to_utc)))
+        .bind(column(&w.updates, |s| s.body.as_str()))
+}
+
+fn with_keys(query: Bound, w: &Writes) -> Bound {
+    query
+        .bind(column(&w.keys, |k| k.key_hash.as_slice()))
+        .bind(column(&w.keys, |k| k.request_hash.as_slice()))
+        .bind(column(&w.keys, |k| k.saga))
+        .bind(column(&w.keys, |k| k.at.to_utc()))
+}
+
+/// Besides the epoch the fence compares `next_seq`: a sequence can neither skip nor repeat. The arrays are taken apart in
+/// the select lists, row by row: `unnest` in FROM would first write each column to a store of its own.
 const COMMIT: &str = r"
 WITH fence AS (
     UPDATE shard AS s
     SET next_seq = f.next_seq, published_seq = f.published_seq,
         inbox_offset = f.inbox_offset, open_from = f.open_from, republish = f.republish
-    FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[],
-                $8::boolean[])
-        AS f(id, epoch, first_seq, next_seq, published_seq, inbox_offset, open_from, republish)
+    FROM (SELECT unnest($1::int[]) AS id, unnest($2::bigint[]) AS epoch, unnest($3::bigint[]) AS first_seq,
+                 unnest($4::bigint[]) AS next_seq, unnest($5::bigint[]) AS published_seq,
+                 unnest($6::bigint[]) AS inbox_offset, unnest($7::uuid[]) AS open_from,
+                 unnest($8::boolean[]) AS republish) AS f
     WHERE s.id = f.id AND s.epoch = f.epoch AND s.next_seq = f.first_seq
     RETURNING s.id
 ), held AS (
     SELECT 1 / (count(*) = cardinality($1::int[]))::int AS yes FROM fence
 ), journaled AS (
     INSERT INTO journal (shard, seq, saga_id, revision, at, status, event, effects, body)
-    SELECT j.shard, j.seq, j.saga_id, j.revision, j.at, j.status, j.event::json, j.effects::json,
-           NULLIF(j.body, ''::bytea)
-    FROM held, unnest($9::int[], $10::bigint[], $11::uuid[], $12::int[], $13::timestamptz[], $14::text[],
-                      $15::text[], $16::text[], $17::bytea[])
-        AS j(shard, seq, saga_id, revision, at, status, event, effects, body)
+    SELECT j.*
+    FROM held, (SELECT unnest($9::int[]), unnest($10::bigint[]), unnest($11::uuid[]), unnest($12::int[]),
+                       unnest($13::timestamptz[]), unnest($14::text[]), unnest($15::text[]), unnest($16::text[]),
+                       unnest($17::bytea[])) AS j
     WHERE held.yes = 1
 ), started AS (
     INSERT INTO saga (id, shard, definition, version, business_key, revision, status, step, wake_at,
                       started_at, updated_at, finished_at, body)
-    SELECT i.id, i.shard, i.definition, i.version, NULLIF(i.business_key, ''), i.revision, i.status,
-           NULLIF(i.step, ''), NULLIF(i.wake_at, 'epoch'), i.started_at, i.updated_at,
-           NULLIF(i.finished_at, 'epoch'), i.body::json
-    FROM held, unnest($18::uuid[], $19::int[], $20::text[], $21::int[], $22::text[], $23::int[], $24::text[],
-                      $25::text[], $26::timestamptz[], $27::timestamptz[], $28::timestamptz[],
-                      $29::timestamptz[], $30::text[])
-        AS i(id, shard, definition, version, business_key, revision, status, step, wake_at,
-             started_at, updated_at, finished_at, body)
+    SELECT i.*
+    FROM held, (SELECT unnest($18::uuid[]), unnest($19::int[]), unnest($20::text[]), unnest($21::int[]),
+                       unnest($22::text[]), unnest($23::int[]), unnest($24::text[]), unnest($25::text[]),
+                       unnest($26::timestamptz[]), unnest($27::timestamptz[]), unnest($28::timestamptz[]),
+                       unnest($29::timestamptz[]), unnest($30::text[])) AS i
     WHERE held.yes = 1
 ), moved AS (
     UPDATE saga AS s
-    SET revision = u.revision, status = u.status, step = NULLIF(u.step, ''),
-        wake_at = NULLIF(u.wake_at, 'epoch'), updated_at = u.updated_at,
-        finished_at = NULLIF(u.finished_at, 'epoch'), body = u.body::json
-    FROM held, unnest($31::uuid[], $32::int[], $33::text[], $34::text[], $35::timestamptz[],
-                      $36::timestamptz[], $37::timestamptz[], $38::text[])
-        AS u(id, revision, status, step, wake_at, updated_at, finished_at, body)
+    SET revision = u.revision, status = u.status, step = u.step, wake_at = u.wake_at, updated_at = u.updated_at,
+        finished_at = u.finished_at, body = u.body
+    FROM held, (SELECT unnest($31::uuid[]) AS id, unnest($32::int[]) AS revision, unnest($33::text[]) AS status,
+                       unnest($34::text[]) AS step, unnest($35::timestamptz[]) AS wake_at,
+                       unnest($36::timestamptz[]) AS updated_at, unnest($37::timestamptz[]) AS finished_at,
+                       unnest($38::text[]) AS body) AS u
     WHERE s.id = u.id AND held.yes = 1
 ), keyed AS (
     INSERT INTO request_key (key_hash, request_hash, saga_id, created_at)
-    SELECT k.key_hash, k.request_hash, k.saga_id, k.created_at
-    FROM held, unnest($39::bytea[], $40::bytea[], $41::uuid[], $42::timestamptz[])
-        AS k(key_hash, request_hash, saga_id, created_at)
+    SELECT k.*
+    FROM held, (SELECT unnest($39::bytea[]), unnest($40::bytea[]), unnest($41::uuid[]),
+                       unnest($42::timestamptz[])) AS k
     WHERE held.yes = 1
 )
 SELECT yes FROM held

@@ -19,7 +19,9 @@ pub mod snapshot;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr, Statement, Value};
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr, Statement, Value, sqlx,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
@@ -55,6 +57,12 @@ pub enum StoreError {
     /// A row is not what this version writes.
     #[error(transparent)]
     Row(#[from] body::RowError),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        DbErr::Exec(RuntimeErr::SqlxError(Arc::new(error))).into()
+    }
 }
 
 impl From<DbErr> for StoreError {
@@ -122,6 +130,11 @@ impl Store {
     /// The connection pool, for migrations and tests.
     pub const fn connection(&self) -> &DatabaseConnection {
         &self.db
+    }
+
+    /// The same pool as the driver beneath sea-orm knows it.
+    fn pool(&self) -> &sqlx::PgPool {
+        self.db.get_postgres_connection_pool()
     }
 }
 

@@ -157,7 +157,7 @@ impl Reads {
     pub async fn first_event(&self, saga: SagaId) -> Result<Option<(Timestamp, Event)>, StoreError> {
         let row = self.history(saga, 0, 1).await?.into_iter().find(|row| row.revision == 1);
         Ok(row.and_then(|row| {
-            let event = serde_json::from_value(row.event).ok()?;
+            let event = serde_json::from_str(&row.event).ok()?;
             Some((Timestamp::from_utc(row.at), event))
         }))
     }
@@ -243,7 +243,7 @@ pub(super) fn stored_saga(row: saga::Model) -> Result<StoredSaga, StoreError> {
         started_at: row.started_at,
         updated_at: row.updated_at,
         finished_at: row.finished_at,
-        body: row.body.to_string(),
+        body: row.body,
     })?;
     Ok(StoredSaga { saga, wake_at })
 }

@@ -50,7 +50,7 @@ pub fn compare_columns(row: &SagaLine, definition: &Definition, saga: &Saga, fou
         let there = String::from_utf8_lossy(&row.status);
         columns.text("status", Some(saga.status().as_str()), Some(&there));
     }
-    columns.text("step", current_step(definition, saga), row.step.as_deref());
+    columns.text("step", current_step(definition, saga).map(|name| &**name), row.step.as_deref());
     // The row's wake-up was worked out at the saga's last transition.
     columns.time("wake_at", shown_wake(definition, saga, saga.updated_at), row.wake_at);
     columns.text("business_key", saga.business_key.as_deref(), row.business_key.as_deref());

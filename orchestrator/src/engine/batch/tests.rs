@@ -154,7 +154,8 @@ fn told(batch: &Batch) -> String {
     }
     for (what, sagas) in [("insert", &batch.writes.inserts), ("update", &batch.writes.updates)] {
         for saga in sagas {
-            writeln!(lines, "{what} saga at {} revision {}", saga.step, saga.revision.0).unwrap();
+            let step = saga.step.as_deref().unwrap_or_default();
+            writeln!(lines, "{what} saga at {step} revision {}", saga.revision.0).unwrap();
         }
     }
     for letter in &batch.writes.letters {

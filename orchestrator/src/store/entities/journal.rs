@@ -21,12 +21,12 @@ pub struct Model {
     pub at: TimeDateTimeWithTimeZone,
     /// The saga's status afterwards.
     pub status: String,
-    /// What happened.
-    #[sea_orm(column_type = "Json")]
-    pub event: Json,
-    /// What was to be done about it.
-    #[sea_orm(column_type = "Json")]
-    pub effects: Json,
+    /// What happened, as JSON.
+    #[sea_orm(column_type = "Text")]
+    pub event: String,
+    /// What was to be done about it, as JSON.
+    #[sea_orm(column_type = "Text")]
+    pub effects: String,
 }
 
 /// No relation is followed by a join.

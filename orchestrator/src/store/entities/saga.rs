@@ -31,9 +31,9 @@ pub struct Model {
     pub updated_at: TimeDateTimeWithTimeZone,
     /// When it ended.
     pub finished_at: Option<TimeDateTimeWithTimeZone>,
-    /// The rest of it.
-    #[sea_orm(column_type = "Json")]
-    pub body: Json,
+    /// The rest of it, as JSON.
+    #[sea_orm(column_type = "Text")]
+    pub body: String,
 }
 
 /// No relation is followed by a join.
