@@ -29,7 +29,7 @@ use crate::store::letters::StoredLetter;
 #[derive(Clone, Debug)]
 pub struct Held {
     /// The saga, as committed.
-    pub saga: Saga,
+    pub saga: Arc<Saga>,
     /// Its recipe.
     pub definition: Arc<Definition>,
 }

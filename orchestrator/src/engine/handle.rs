@@ -248,6 +248,11 @@ impl Shown {
         beat.map_or(Duration::ZERO, |beat| beat.elapsed())
     }
 
+    /// Whether the database is in trouble.
+    fn has_no_database(&self) -> bool {
+        self.health.lock().is_ok_and(|health| health.database.is_some())
+    }
+
     pub(super) fn update(&self, change: impl FnOnce(&mut EngineHealth)) {
         if let Ok(mut health) = self.health.lock() {
             change(&mut health);
@@ -278,7 +283,7 @@ impl EngineHandle {
             return Err(StartError::Stopping);
         }
         let full = self.shown.unpublished.load(Ordering::Relaxed) >= super::MAX_UNPUBLISHED;
-        if full || self.health().database.is_some() {
+        if full || self.shown.has_no_database() {
             return Err(busy());
         }
         let (answer, answered) = oneshot::channel();
@@ -354,7 +359,7 @@ impl EngineHandle {
         if self.shown.stopping.load(Ordering::Relaxed) {
             return Err(ActError::Stopping);
         }
-        if self.health().database.is_some() {
+        if self.shown.has_no_database() {
             return Err(busy());
         }
         self.requests.try_send(request).map_err(|_| busy())?;

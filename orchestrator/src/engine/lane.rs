@@ -301,7 +301,7 @@ impl Lane {
             self.sagas.remove(&id);
             for waiter in self.waiters.remove(&id).unwrap_or_default() {
                 // A client that has gone away does not listen any more.
-                let _ = waiter.send(held.saga.clone());
+                let _ = waiter.send((*held.saga).clone());
             }
         } else if self.sagas.insert(id, held).is_none() {
             self.cached.push_back(id);

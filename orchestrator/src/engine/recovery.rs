@@ -127,7 +127,7 @@ impl Recovery<'_> {
         let mut held = HashMap::new();
         for (id, saga) in self.store.sagas(&ids).await? {
             match self.definitions.find(self.store, &saga.definition).await? {
-                Some(definition) => _ = held.insert(id, Held { saga, definition }),
+                Some(definition) => _ = held.insert(id, Held { saga: saga.into(), definition }),
                 None => tracing::error!(saga = %id, definition = %saga.definition,
                     "the definition of a saga is not known; nothing of it is published"),
             }

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+/// What most bodies have room in, and most events: a text that grows is copied.
+const BODY_BYTES: usize = 1024;
+const EVENT_BYTES: usize = 256;
+
 /// The `body` column of a saga row, as it is read.
 #[derive(Deserialize)]
 pub struct SagaBody {
@@ -60,12 +64,18 @@ pub fn body_of(saga: &Saga) -> String {
         redriven: &saga.redriven,
         traceparent: saga.traceparent.as_deref(),
     };
-    json(&view)
+    json_in(BODY_BYTES, &view)
 }
 
 /// JSON text of our own types, which always have one: no map has keys that are not strings.
 pub fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+    json_in(EVENT_BYTES, value)
+}
+
+fn json_in(usual_bytes: usize, value: &impl Serialize) -> String {
+    let mut text = Vec::with_capacity(usual_bytes);
+    let written = serde_json::to_writer(&mut text, value);
+    written.ok().and_then(|()| String::from_utf8(text).ok()).unwrap_or_else(|| "null".to_owned())
 }
 
 /// The columns of a saga row.

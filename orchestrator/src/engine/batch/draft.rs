@@ -2,7 +2,9 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use saga_defs::definition::Definition;
 use saga_defs::ids::{Attempt, CommandId, DeadLetterId, Revision, SagaId, Shard};
 use saga_defs::machine::{self, Moment, Moved, Transition, Why};
 use saga_defs::saga::{Effect, Event, Saga, State, Status, Try};
@@ -83,41 +85,36 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn begin(&mut self, held: Held, event: &Event, effects: Vec<Effect>, shard: Shard) {
-        let id = held.saga.id;
-        self.batch.facts.push(Fact::Started(held.saga.definition.name.clone()));
-        let wake = None;
-        self.batch.moved.insert(id, MovedSaga { shard, held: held.clone(), wake, new: true });
-        self.order.push(id);
-        self.moved(None, event, Moved { saga: held.saga, effects }, shard);
+    pub(super) fn begin(&mut self, definition: Arc<Definition>, event: &Event, moved: Moved, shard: Shard) {
+        self.batch.facts.push(Fact::Started(moved.saga.definition.name.clone()));
+        self.moved(None, event, moved, definition, shard);
     }
 
     /// Applies an event to a saga of ours.
     pub(super) fn apply(&mut self, id: SagaId, event: &Event) -> Result<(), Why> {
         let Some(shard) = self.owned_shard(id) else { return Err(Why::Stale) };
-        let Some(held) = self.held(id) else { return Err(Why::Stale) };
+        let Some(held) = self.held(id).cloned() else { return Err(Why::Stale) };
         let moment = Moment::of(&held.saga, self.context.now);
         match machine::transition(&held.definition, &held.saga, event, moment) {
             Transition::Ignored(why) => Err(why),
             Transition::Moved(moved) => {
-                let before = held.clone();
-                if let Entry::Vacant(fresh) = self.batch.moved.entry(id) {
-                    fresh.insert(MovedSaga { shard, held: before.clone(), wake: None, new: false });
-                    self.order.push(id);
-                }
-                self.moved(Some(&before.saga), event, moved, shard);
+                self.moved(Some(&held.saga), event, moved, held.definition.clone(), shard);
                 Ok(())
             }
         }
     }
 
-    fn moved(&mut self, before: Option<&Saga>, event: &Event, moved: Moved, shard: Shard) {
-        let id = moved.saga.id;
-        let Some(entry) = self.batch.moved.get_mut(&id) else { return };
-        let definition = entry.held.definition.clone();
-        entry.held.saga = moved.saga.clone();
-        let saga = moved.saga;
-        let sent = moved.effects.iter().find_map(|effect| match effect {
+    fn moved(
+        &mut self,
+        before: Option<&Saga>,
+        event: &Event,
+        moved: Moved,
+        definition: Arc<Definition>,
+        shard: Shard,
+    ) {
+        let Moved { saga, effects } = moved;
+        let id = saga.id;
+        let sent = effects.iter().find_map(|effect| match effect {
             Effect::Send(at) => Some(*at),
             _ => None,
         });
@@ -125,17 +122,23 @@ impl<'a> Draft<'a> {
         let (body, failed) = match built {
             Some((_, Ok(value))) => (value, None),
             Some((at, Err(cause))) => (Vec::new(), Some((at, cause))),
-            None => (self.edited_value(&moved.effects), None),
+            None => (self.edited_value(&effects), None),
         };
-        let seq = self.journal(shard, &saga, event, &moved.effects, body.clone());
-        let now = self.context.now;
-        let wake = wake_of(&definition, &saga, now, sent.map(|_| seq));
-        if let Some(entry) = self.batch.moved.get_mut(&id) {
-            entry.wake = wake;
+        let seq = self.journal(shard, &saga, event, &effects, body.clone());
+        let wake = wake_of(&definition, &saga, self.context.now, sent.map(|_| seq));
+        let held = Held { saga: Arc::new(saga), definition };
+        match self.batch.moved.entry(id) {
+            Entry::Occupied(mut moved) => {
+                let moved = moved.get_mut();
+                (moved.held, moved.wake) = (held.clone(), wake);
+            }
+            Entry::Vacant(fresh) => {
+                fresh.insert(MovedSaga { shard, held: held.clone(), wake, new: before.is_none() });
+                self.order.push(id);
+            }
         }
-        self.count(before, event, &saga, sent);
-        let held = Held { saga, definition };
-        for effect in &moved.effects {
+        self.count(before, event, &held, sent);
+        for effect in &effects {
             let command = failed.is_none().then_some(body.as_slice());
             self.carry_out(effect, &held, before, event, (shard, seq), command);
         }
@@ -317,12 +320,10 @@ impl<'a> Draft<'a> {
         }));
     }
 
-    fn count(&mut self, before: Option<&Saga>, event: &Event, saga: &Saga, sent: Option<Try>) {
-        let name = |definition: &saga_defs::definition::Definition, at: Try| {
-            definition.step(at.step).map(|step| step.name.clone())
-        };
-        let Some(MovedSaga { held, .. }) = self.batch.moved.get(&saga.id) else { return };
-        let (definition, recipe) = (saga.definition.name.clone(), held.definition.clone());
+    fn count(&mut self, before: Option<&Saga>, event: &Event, held: &Held, sent: Option<Try>) {
+        let name = |at: Try| held.definition.step(at.step).map(|step| step.name.clone());
+        let saga = &held.saga;
+        let definition = saga.definition.name.clone();
         if let (Event::Replied { outcome, .. }, Some(before)) = (event, before)
             && let Some(at) = before.current()
         {
@@ -332,16 +333,16 @@ impl<'a> Draft<'a> {
                 saga_defs::saga::Outcome::Failed { .. } => "failed",
             };
             let took = self.context.now.since(before.updated_at);
-            let fact = name(&recipe, at).map(|step| Fact::StepEnded(definition.clone(), step, kind, took));
+            let fact = name(at).map(|step| Fact::StepEnded(definition.clone(), step, kind, took));
             self.batch.facts.extend(fact);
         }
         if let Some(at) = sent.filter(|at| at.attempt > Attempt::FIRST || at.redrive > 0) {
-            let fact = name(&recipe, at).map(|step| Fact::Retried(definition.clone(), step, at.direction));
+            let fact = name(at).map(|step| Fact::Retried(definition.clone(), step, at.direction));
             self.batch.facts.extend(fact);
         }
         match &saga.state {
             State::Stuck { at, .. } => {
-                let fact = name(&recipe, *at).map(|step| Fact::Stuck(definition, step));
+                let fact = name(*at).map(|step| Fact::Stuck(definition, step));
                 self.batch.facts.extend(fact);
             }
             State::Completed | State::Compensated => {

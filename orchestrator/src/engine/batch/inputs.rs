@@ -74,10 +74,9 @@ impl Draft<'_> {
             start.traceparent.clone(),
             self.context.now,
         );
-        let held = Held { saga: moved.saga, definition: start.definition.clone() };
-        self.begin(held, &event, moved.effects, shard);
+        self.begin(start.definition.clone(), &event, moved, shard);
         self.key(start.key, id.as_uuid());
-        let saga = self.held(id).map(|held| held.saga.clone());
+        let saga = self.held(id).map(|held| (*held.saga).clone());
         self.batch.replies.extend(saga.map(|saga| (position, Reply::Started(Ok(saga)))));
     }
 
@@ -237,7 +236,7 @@ impl Draft<'_> {
         };
         self.apply(act.saga, &event).map_err(|why| self.not_allowed(act.saga, why))?;
         self.audit(act.verb.as_str(), &act.actor, &act.reason, Some(act.saga), None, act.key);
-        self.held(act.saga).map(|held| held.saga.clone()).ok_or(ActError::NotFound)
+        self.held(act.saga).map(|held| (*held.saga).clone()).ok_or(ActError::NotFound)
     }
 
     fn letter(&mut self, act: &ActOnLetter) -> Result<(), ActError> {

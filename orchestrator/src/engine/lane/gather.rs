@@ -225,16 +225,19 @@ impl Lane {
         };
         self.slice.starts += 1;
         let now = clock::now();
+        // Drawn once, then counted on: asking the system for chance is dearer than hashing an id.
+        let (high, mut low) = Uuid::new_v4().as_u64_pair();
         loop {
-            let random = Uuid::new_v4();
             let mut bytes = [0_u8; 10];
-            bytes.copy_from_slice(&random.as_bytes()[6..]);
-            bytes[0] = random.as_bytes()[0];
-            bytes[2] = random.as_bytes()[1];
+            bytes[..2].copy_from_slice(&high.to_be_bytes()[..2]);
+            bytes[2..].copy_from_slice(&low.to_be_bytes());
+            // The id's variant takes the place of that of the drawn one.
+            bytes[2] = high.to_be_bytes()[2];
             let id = SagaId::new(now, bytes);
             if id.shard(self.shard_count) == shard {
                 return Some(id);
             }
+            low = low.wrapping_add(1);
         }
     }
 
@@ -290,7 +293,7 @@ impl Lane {
         for (id, saga) in self.store.sagas(wanted).await? {
             match self.definitions.find(&self.store, &saga.definition).await? {
                 Some(definition) => {
-                    if self.sagas.insert(id, Held { saga, definition }).is_none() {
+                    if self.sagas.insert(id, Held { saga: saga.into(), definition }).is_none() {
                         self.cached.push_back(id);
                     }
                 }
