@@ -62,6 +62,8 @@ pub const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Polled {
     /// The assignment under which they were read.
     pub generation: u64,
+    /// When the last of them was read.
+    pub at: Instant,
     /// At least one.
     pub records: Vec<Received>,
 }

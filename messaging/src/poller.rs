@@ -269,7 +269,8 @@ impl<'c> Poller<'c> {
         }
         self.batch_bytes = 0;
         let records = std::mem::take(&mut self.batch);
-        self.held.push_back(ConsumerEvent::Records(Polled { generation: self.generation, records }));
+        let (generation, at) = (self.generation, Instant::now());
+        self.held.push_back(ConsumerEvent::Records(Polled { generation, at, records }));
     }
 
     /// Moves what is held into the queue. Without room, waits a little, then pauses the partitions and keeps polling.

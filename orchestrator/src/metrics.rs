@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
-use saga_defs::ids::{Direction, Shard};
+use saga_defs::ids::Direction;
 use saga_defs::saga::Status;
 
 use crate::retention::Removed;
@@ -20,8 +20,9 @@ use crate::retention::Removed;
 const MAX_REASONS: usize = 32;
 
 /// Seconds, from a quick commit to a saga that waited for its deadline.
-const SECONDS: [f64; 18] = [
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+const SECONDS: [f64; 19] = [
+    0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
+    300.0, 900.0,
 ];
 const BATCH_SIZES: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
 
@@ -45,7 +46,7 @@ pub struct Metrics {
     dead_letters: Counter<u64>,
     in_flight: Gauge<u64>,
     shards: Gauge<u64>,
-    lag: Gauge<i64>,
+    handled: Histogram<f64>,
     requests: Histogram<f64>,
     removed: Counter<u64>,
     journal_age: Gauge<u64>,
@@ -113,10 +114,10 @@ impl Metrics {
                 .u64_gauge("saga.shards")
                 .with_description("Shards of this process: owned, and of these stopped by an error.")
                 .build(),
-            lag: meter
-                .i64_gauge("saga.inbox.lag")
-                .with_description("Records of saga.inbox not read yet, by shard.")
-                .build(),
+            handled: seconds(
+                "saga.input.duration",
+                "From the arrival of a reply, a request or a timer to the commit of what it leads to.",
+            ),
             requests: seconds(
                 "http.server.request.duration",
                 "Time of one HTTP request, by route and status.",
@@ -205,9 +206,12 @@ impl Metrics {
         self.shards.record(stopped as u64, &[KeyValue::new("state", "stopped")]);
     }
 
-    /// How many records of a shard's inbox are not read yet.
-    pub fn lag(&self, shard: Shard, records: i64) {
-        self.lag.record(records, &[KeyValue::new("shard", i64::from(shard.0))]);
+    /// What arrived at these times is committed.
+    pub fn handled(&self, arrivals: impl IntoIterator<Item = Instant>) {
+        let now = Instant::now();
+        for arrived in arrivals {
+            self.handled.record(now.duration_since(arrived).as_secs_f64(), &[]);
+        }
     }
 
     /// A pass of the retention removed this.
@@ -267,9 +271,9 @@ mod tests {
         metrics.dead_letter("undecodable");
         metrics.publish(3);
         metrics.shards(8, 1);
-        metrics.lag(Shard(2), 17);
         metrics.removed(&Removed { days: 1, sagas: 12, keys: 11, letters: 0 });
         metrics.journal_age(Duration::from_secs(86_400));
+        metrics.handled([Instant::now()]);
         let text = metrics.render();
         for line in [
             r#"saga_started_total{definition="booking"} 1"#,
@@ -284,9 +288,9 @@ mod tests {
             "saga_publish_in_flight 3",
             r#"saga_shards{state="owned"} 8"#,
             r#"saga_shards{state="stopped"} 1"#,
-            r#"saga_inbox_lag{shard="2"} 17"#,
             r#"saga_retention_removed_total{what="saga"} 12"#,
             "saga_journal_age_seconds 86400",
+            "saga_input_duration_seconds_count 1",
         ] {
             assert!(text.contains(line), "`{line}` is not in\n{text}");
         }

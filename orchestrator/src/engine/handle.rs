@@ -218,6 +218,18 @@ pub struct EngineHealth {
 
 pub(super) type Answer<T, E> = oneshot::Sender<Result<T, E>>;
 
+/// A request, and when it came.
+pub(super) struct Asked {
+    pub(super) at: Instant,
+    pub(super) request: Request,
+}
+
+impl Asked {
+    fn now(request: Request) -> Self {
+        Self { at: Instant::now(), request }
+    }
+}
+
 pub(super) enum Request {
     Start(Box<StartSaga>, Answer<Saga, StartError>),
     Act(Box<Act>, Answer<Saga, ActError>),
@@ -263,7 +275,7 @@ impl Shown {
 /// The engine, as others see it. Cheap to clone.
 #[derive(Clone)]
 pub struct EngineHandle {
-    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) requests: mpsc::Sender<Asked>,
     pub(super) shown: Arc<Shown>,
     pub(super) store: Store,
     pub(super) shard_count: ShardCount,
@@ -287,7 +299,7 @@ impl EngineHandle {
             return Err(busy());
         }
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(Request::Start(Box::new(start), answer)).map_err(|_| busy())?;
+        self.requests.try_send(Asked::now(Request::Start(Box::new(start), answer))).map_err(|_| busy())?;
         match tokio::time::timeout(self.answer_limit, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(busy()),
@@ -297,7 +309,7 @@ impl EngineHandle {
     /// Waits until a saga of this process ends, at most this long.
     pub async fn wait_for_end(&self, saga: SagaId, limit: Duration) -> Waited {
         let (answer, answered) = oneshot::channel();
-        if self.requests.try_send(Request::Wait(saga, answer)).is_err() {
+        if self.requests.try_send(Asked::now(Request::Wait(saga, answer))).is_err() {
             return Waited::Unknown;
         }
         match tokio::time::timeout(limit, answered).await {
@@ -362,7 +374,7 @@ impl EngineHandle {
         if self.shown.has_no_database() {
             return Err(busy());
         }
-        self.requests.try_send(request).map_err(|_| busy())?;
+        self.requests.try_send(Asked::now(request)).map_err(|_| busy())?;
         match tokio::time::timeout(self.answer_limit, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(busy()),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Context, Held, Input, Reply};
 use super::clock;
-use super::handle::{ActError, Answer, RETRY_AFTER, Request, Shown, StartError};
+use super::handle::{ActError, Answer, Asked, RETRY_AFTER, Shown, StartError};
 use super::publisher::{Outgoing, Publisher, Settled};
 use super::rebalance::Rebalance;
 use super::records::RecordMaker;
@@ -39,7 +39,7 @@ const ORPHAN_LIMIT: Duration = Duration::from_secs(30);
 /// Where everything that happens comes from.
 pub(super) struct Sources {
     pub(super) records: mpsc::Receiver<ConsumerEvent>,
-    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) requests: mpsc::Receiver<Asked>,
     pub(super) rebalances: mpsc::UnboundedReceiver<Rebalance>,
     pub(super) consumer: Arc<Consumer>,
 }
@@ -59,7 +59,7 @@ pub struct Lane {
     pub(super) sagas: HashMap<SagaId, Held>,
     pub(super) cached: VecDeque<SagaId>,
     pub(super) waiters: HashMap<SagaId, Vec<oneshot::Sender<Saga>>>,
-    pub(super) unread: VecDeque<(u64, Received)>,
+    pub(super) unread: VecDeque<(u64, Instant, Received)>,
     pub(super) slice: gather::Slice,
     pub(super) early: Vec<Arrived>,
     pub(super) last_commit: Instant,
@@ -68,17 +68,23 @@ pub struct Lane {
     /// Since when shards are missing that the group still gives to us.
     pub(super) orphaned: Option<Instant>,
     /// Starts that wait for a shard or for room.
-    pub(super) held: VecDeque<Request>,
+    pub(super) held: VecDeque<Asked>,
 }
 
-/// One input, and who waits for its answer.
+/// One input, when it came, and who waits for its answer.
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub(super) input: Input,
+    pub(super) at: Instant,
     pub(super) asker: Option<Asker>,
 }
 
 impl Arrived {
+    /// Something of our own, which nobody waits for.
+    fn of_ours(input: Input) -> Self {
+        Self { input, at: Instant::now(), asker: None }
+    }
+
     /// Whether a client asked for it who waits no more.
     fn is_given_up(&self) -> bool {
         match &self.asker {
@@ -216,6 +222,7 @@ impl Lane {
             Ok(Committed::Yes) => {
                 self.metrics.batch(batch.writes.journal.len(), begun.elapsed());
                 self.carry_out(batch, group);
+                self.metrics.handled(group.iter().map(|arrived| arrived.at));
                 Outcome::Done
             }
             Ok(Committed::Fenced) => Outcome::ShardsLost,
@@ -362,7 +369,7 @@ impl Lane {
                 };
                 tracing::error!(%saga, message, "the database refuses a saga's rows; it is parked as stuck");
                 let cause = Refusal::new("database_refused", message);
-                Some(Arrived { input: Input::Quarantine(saga, cause), asker: None })
+                Some(Arrived::of_ours(Input::Quarantine(saga, cause)))
             }
         }
     }
@@ -395,15 +402,17 @@ impl Lane {
                 }
                 (Some(sent), Some((code, text))) => {
                     let cause = Refusal::new(code, text);
-                    let input = Input::Refused(sent.saga, sent.at, cause);
-                    refused.push(Arrived { input, asker: None });
+                    refused.push(Arrived::of_ours(Input::Refused(sent.saga, sent.at, cause)));
                 }
                 (None, Some((_, text))) => {
                     if let (Some(letter), Some(origin)) =
                         (redrive_of(&outgoing.record.headers), outgoing.origin)
                     {
-                        let input = Input::CopyRefused(origin.shard(), letter, text.clone());
-                        refused.push(Arrived { input, asker: None });
+                        refused.push(Arrived::of_ours(Input::CopyRefused(
+                            origin.shard(),
+                            letter,
+                            text.clone(),
+                        )));
                     }
                     tracing::error!(topic = %outgoing.record.topic, text, "the broker refuses a record; it is left out");
                 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::super::batch::{Fact, Held, Input};
 use super::super::clock;
-use super::super::handle::Request;
+use super::super::handle::{Asked, Request};
 use super::super::rebalance::Rebalance;
 use super::super::{BATCH_INPUTS, MAX_UNPUBLISHED, PACE, REQUEST_QUEUE, SLICE, SLICE_STARTS};
 use super::{Arrived, Asker, DATABASE_PAUSE, IDLE_SAVE, Lane};
@@ -107,8 +107,8 @@ impl Lane {
     fn unread_event(&mut self, event: ConsumerEvent) {
         match event {
             ConsumerEvent::Records(polled) => {
-                let generation = polled.generation;
-                self.unread.extend(polled.records.into_iter().map(|record| (generation, record)));
+                let (generation, at) = (polled.generation, polled.at);
+                self.unread.extend(polled.records.into_iter().map(|record| (generation, at, record)));
             }
             ConsumerEvent::OffsetVanished { partition, text, .. } => {
                 let shard = Shard(u16::try_from(partition).unwrap_or(u16::MAX));
@@ -132,9 +132,9 @@ impl Lane {
                     Err(_) => return,
                 }
             }
-            let Some((generation, record)) = self.unread.pop_front() else { continue };
+            let Some((generation, at, record)) = self.unread.pop_front() else { continue };
             if let Some(input) = self.of_this_assignment(generation, record) {
-                arrived.push(Arrived { input, asker: None });
+                arrived.push(Arrived { input, at, asker: None });
             }
         }
     }
@@ -149,7 +149,7 @@ impl Lane {
     fn take_due(&self, arrived: &mut Vec<Arrived>) {
         let room = BATCH_INPUTS.saturating_sub(arrived.len()).min(DUE_LIMIT);
         for (shard, saga) in self.shards.due(clock::now(), room) {
-            arrived.push(Arrived { input: Input::Due(shard, saga), asker: None });
+            arrived.push(Arrived::of_ours(Input::Due(shard, saga)));
         }
     }
 
@@ -172,30 +172,31 @@ impl Lane {
         !self.shards.is_empty() && self.publisher.in_flight() < MAX_UNPUBLISHED
     }
 
-    fn early_request(&mut self, request: Request) {
+    fn early_request(&mut self, request: Asked) {
         let arrived = self.request(request);
         self.early.extend(arrived);
     }
 
-    fn request(&mut self, request: Request) -> Option<Arrived> {
-        match request {
+    fn request(&mut self, asked: Asked) -> Option<Arrived> {
+        let at = asked.at;
+        match asked.request {
             Request::Start(start, answer) => {
                 // A client that has gone away before its turn did not start anything.
                 if answer.is_closed() {
                     return None;
                 }
                 if !self.may_start() {
-                    self.held.push_back(Request::Start(start, answer));
+                    self.held.push_back(Asked { at, request: Request::Start(start, answer) });
                     return None;
                 }
                 let id = self.draw_id()?;
-                Some(Arrived { input: Input::Start(id, start), asker: Some(Asker::Start(answer)) })
+                Some(Arrived { input: Input::Start(id, start), at, asker: Some(Asker::Start(answer)) })
             }
             Request::Act(act, answer) => {
-                Some(Arrived { input: Input::Act(act), asker: Some(Asker::Act(answer)) })
+                Some(Arrived { input: Input::Act(act), at, asker: Some(Asker::Act(answer)) })
             }
             Request::Letter(act, answer) => {
-                Some(Arrived { input: Input::Letter(act), asker: Some(Asker::Letter(answer)) })
+                Some(Arrived { input: Input::Letter(act), at, asker: Some(Asker::Letter(answer)) })
             }
             Request::Wait(saga, answer) => {
                 // Not in memory: it has ended, or is not ours. Dropping the answer says so.
