@@ -92,7 +92,7 @@ fn a_poisoned_command_is_kept_and_harms_nobody() {
         let mut forged = command(stack, saga)?;
         forged.value = Some(b"\xc3\x01 not what it seems".to_vec());
         forged.timestamp_ms = Some(1_700_000_000_123);
-        forged.headers.push_nullable("x-odd", None);
+        forged.headers.push_nullable("x-odd", None::<&[u8]>);
         forged.headers.push("x-odd", [0, 159, 146, 150]);
         let neighbour = stack.api()?.start_booking(&BookingRequest::default()).await?;
         stack.publish(vec![forged.clone()]).await?;
