@@ -73,6 +73,8 @@ pub(crate) struct Booking {
     resource: Uuid,
     amount_minor: u64,
     key: Option<Uuid>,
+    /// Not a booking at all, but a saga of the definition `waiting`.
+    waiting: bool,
 }
 
 /// Makes bookings, none twice.
@@ -82,6 +84,7 @@ pub(crate) struct Bookings {
     mix: Mix,
     keys: bool,
     number: u64,
+    waiting: bool,
 }
 
 impl Bookings {
@@ -89,7 +92,13 @@ impl Bookings {
     pub(crate) fn new(seed: u64, resources: u32, mix: Mix, keys: bool) -> Self {
         let mut random = Random::seeded(seed);
         let resources = (0..resources.max(1)).map(|_| random.uuid()).collect();
-        Self { random, resources, mix, keys, number: 0 }
+        Self { random, resources, mix, keys, number: 0, waiting: false }
+    }
+
+    /// The same as sagas of the definition `waiting`, which have the same input, and for whose ends nobody waits.
+    pub(crate) fn waiting(mut self) -> Self {
+        self.waiting = true;
+        self
     }
 
     pub(crate) fn next(&mut self, waits: bool) -> Booking {
@@ -98,7 +107,8 @@ impl Bookings {
         let at = self.random.below(self.resources.len() as u64);
         Booking {
             kind,
-            waits,
+            waits: waits && !self.waiting,
+            waiting: self.waiting,
             user: self.random.uuid(),
             resource: self.resources[usize::try_from(at).unwrap_or(0)],
             amount_minor: 1_000 + self.random.below(9_000),
@@ -111,12 +121,18 @@ impl Booking {
     /// The request, into a buffer whose content is replaced.
     pub(crate) fn write(&self, buffer: &mut Vec<u8>) {
         let mut head = String::with_capacity(512);
-        let body = format!(
-            r#"{{"userId":"{}","resourceId":"{}","amountMinor":{}}}"#,
-            self.user, self.resource, self.amount_minor
-        );
-        head.push_str("POST /api/bookings HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n");
+        let Self { user, resource, amount_minor, waiting, .. } = self;
+        let (path, body) = if *waiting {
+            let input =
+                format!(r#""userId":"{user}","resourceId":"{resource}","amountMinor":{amount_minor}"#);
+            ("/api/sagas", format!(r#"{{"definition":"waiting","input":{{{input},"currency":"EUR"}}}}"#))
+        } else {
+            let body =
+                format!(r#"{{"userId":"{user}","resourceId":"{resource}","amountMinor":{amount_minor}}}"#);
+            ("/api/bookings", body)
+        };
         // Writing to a text does not fail.
+        let _ = write!(head, "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n");
         let _ = write!(head, "content-length: {}\r\n", body.len());
         if self.waits {
             let _ = write!(head, "prefer: wait={WAIT_S}\r\n");
@@ -149,11 +165,11 @@ pub(crate) fn said(body: &[u8]) -> Result<Said> {
         let (_, rest) = text.split_once(name)?;
         rest.strip_prefix("\":\"")?.split('"').next()
     };
-    let saga = member("bookingId").and_then(|id| Uuid::parse_str(id).ok());
+    let saga = member("bookingId").or_else(|| member("\"sagaId")).and_then(|id| Uuid::parse_str(id).ok());
     let saga = saga.with_context(|| format!("no booking in {text}"))?;
     let ended = match member("\"status") {
         Some("PAID" | "CANCELLED") => true,
-        Some("CREATED") => false,
+        Some("CREATED" | "running") => false,
         _ => bail!("no status in {text}"),
     };
     Ok(Said { saga, ended })

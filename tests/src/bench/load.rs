@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -71,6 +72,32 @@ pub(crate) struct Plan {
     /// At most so many connections to all orchestrators together.
     pub(crate) connections: usize,
     pub(crate) apis: Vec<SocketAddr>,
+    /// A closed loop ends when so many have been asked for.
+    pub(crate) limit: Option<u64>,
+    /// Whether some starts wait for their acceptance only.
+    pub(crate) probes: bool,
+    /// What normal bookings took, for whoever looks on.
+    pub(crate) recent: Recent,
+}
+
+/// Times from start to end, in microseconds, that are taken out while the load goes on.
+pub(crate) type Recent = Arc<Mutex<Histogram<u64>>>;
+
+/// Without a time.
+pub(crate) fn recent() -> Result<Recent> {
+    Ok(Arc::new(Mutex::new(histogram()?)))
+}
+
+/// Takes out what has come since the last time.
+pub(crate) fn taken(recent: &Recent) -> Histogram<u64> {
+    let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
+    let taken = recent.clone();
+    recent.reset();
+    taken
+}
+
+fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, u64::try_from(LONGEST.as_micros())?, 3)?)
 }
 
 /// What the clients saw.
@@ -97,8 +124,6 @@ pub(crate) struct Tally {
 
 impl Tally {
     fn new(window: Duration) -> Result<Self> {
-        let highest = u64::try_from(LONGEST.as_micros())?;
-        let histogram = || Histogram::new_with_bounds(1, highest, 3);
         let seconds = usize::try_from(window.as_secs().max(1))?;
         Ok(Self {
             all: histogram()?,
@@ -163,12 +188,18 @@ impl Load {
 
     async fn run(self: Rc<Self>) -> Result<()> {
         match self.plan.pace {
-            Pace::Rate(rate) => self.clone().open_loop(rate, |number| number % PROBE_OF != 0).await,
+            Pace::Rate(rate) => {
+                let probes = self.plan.probes;
+                self.open_loop(rate, |number| !probes || number % PROBE_OF != 0).await
+            }
             Pace::Open(clients) => {
                 let closed: FuturesUnordered<_> = (0..clients).map(|number| self.client(number)).collect();
+                if !self.plan.probes {
+                    closed.collect::<()>().await;
+                    return Ok(());
+                }
                 let probes = self.clone().open_loop(PROBES_PER_S, |_| false);
-                let (_, probed) = tokio::join!(closed.collect::<Vec<()>>(), probes);
-                probed
+                tokio::join!(closed.collect::<()>(), probes).1
             }
         }
     }
@@ -238,13 +269,21 @@ impl Load {
     /// One client of a closed loop.
     async fn client(&self, number: usize) {
         let (mut connection, at) = (None, number % self.plan.apis.len());
-        while Instant::now() < self.plan.end {
+        while Instant::now() < self.plan.end && self.is_wanted() {
             let booking = self.bookings.borrow_mut().next(true);
             let due = Instant::now();
             if !self.ask(at, &mut connection, &Job { due, booking }).await {
                 tokio::time::sleep(REFUSED_PAUSE).await;
             }
         }
+    }
+
+    /// Counts a start, if there is one left.
+    fn is_wanted(&self) -> bool {
+        let issued = self.issued.get();
+        let wanted = self.plan.limit.is_none_or(|limit| issued < limit);
+        self.issued.set(issued + u64::from(wanted));
+        wanted
     }
 
     /// Asks for a booking and takes down what came of it; false if it was not accepted.
@@ -298,6 +337,8 @@ impl Load {
             tally.all.saturating_record(took);
             if job.booking.kind == Kind::Normal {
                 tally.normal.saturating_record(took);
+                let mut recent = self.plan.recent.lock().unwrap_or_else(PoisonError::into_inner);
+                recent.saturating_record(took);
             }
         } else {
             tally.not_ended += 1;

@@ -79,6 +79,11 @@ pub(crate) fn peak_mib(pid: u32) -> Option<f64> {
     kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:").map(|kib| kib / 1024.0)
 }
 
+/// The memory that a process has now, in MiB.
+pub(crate) fn resident_mib(pid: u32) -> Option<f64> {
+    kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS:").map(|kib| kib / 1024.0)
+}
+
 /// Its share of the memory that it has together with others, in MiB: Postgres' processes share most of theirs.
 pub(crate) fn share_mib(pid: u32) -> Option<f64> {
     kib(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:").map(|kib| kib / 1024.0)

@@ -33,6 +33,12 @@ impl Metrics {
         value(self) - value(earlier)
     }
 
+    /// How much all series of that name have grown since `earlier`, whatever their labels.
+    pub(crate) fn growth_of_all(&self, earlier: &Self, name: &str) -> f64 {
+        let series = self.0.keys().filter(|series| series.split('{').next() == Some(name));
+        series.map(|series| self.growth(earlier, series)).sum()
+    }
+
     /// A quantile of what a histogram without labels has taken since `earlier`; within a bucket values are taken for
     /// evenly spread. `None` if it has taken nothing, or is not there.
     pub(crate) fn quantile(&self, earlier: &Self, name: &str, quantile: f64) -> Option<f64> {
@@ -77,6 +83,7 @@ mod tests {
     fn quantiles_are_of_what_came_between() {
         let (earlier, later) = (metrics([100, 100, 100]), metrics([150, 200, 200]));
         assert_eq!(later.growth(&earlier, "t_count"), 100.0);
+        assert_eq!(later.growth_of_all(&earlier, "t_bucket"), 50.0 + 100.0 + 100.0);
         assert_eq!(later.quantile(&earlier, "t", 0.5), Some(1.0));
         assert_eq!(later.quantile(&earlier, "t", 0.75), Some(1.5));
         assert_eq!(later.quantile(&later, "t", 0.5), None);

@@ -5,15 +5,18 @@
 mod booking;
 mod client;
 mod figures;
+mod gate;
 mod load;
 mod machine;
 mod metrics;
+mod open;
 mod options;
 mod plot;
 mod postgres;
 mod random;
 mod report;
 mod run;
+mod soak;
 mod stack;
 mod timer;
 mod verdict;
@@ -34,7 +37,7 @@ use load::Pace;
 use options::Options;
 use report::{Report, pace_name};
 use stack::Stack;
-use verdict::Heard;
+use verdict::{Heard, Verdict};
 
 use crate::process::PARENT;
 
@@ -55,6 +58,15 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if cfg!(debug_assertions) {
         eprintln!("bench: NOT A RELEASE BUILD. Its figures say nothing; add --release to the command.");
     }
+    if !options.record.is_empty() {
+        return gate::record(&options.record).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS);
+    }
+    if options.gate {
+        gate::load(&mut options);
+    }
+    if let Some(minutes) = options.soak {
+        options.seconds = minutes * 60;
+    }
     options.seed.get_or_insert_with(|| Uuid::new_v4().as_u64_pair().0);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
@@ -63,7 +75,11 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match runtime.block_on(bench(&options, &command(&arguments))) {
         Ok(report) => {
             print!("{}", report.markdown());
-            if report.verdict.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            for worse in &report.worse {
+                eprintln!("bench: DEARER: {worse}");
+            }
+            let fine = report.verdict.violations.is_empty() && report.worse.is_empty();
+            if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => failed(&error),
     }
@@ -80,31 +96,11 @@ fn command(arguments: &[OsString]) -> String {
 }
 
 async fn bench(options: &Options, command: &str) -> Result<Report> {
+    let work = gate::work_ms();
     let stack = Stack::start(options).await?;
     let machine = machine::Machine::look(&stack.folder.path)?;
-    let mut bookings =
-        Bookings::new(options.seed.unwrap_or_default(), options.resources, options.mix, options.keys);
-    let mut runs: Vec<(Pace, Vec<Figures>)> =
-        options.paces().into_iter().map(|pace| (pace, Vec::new())).collect();
-    let mut heard = Heard { accepted: Vec::new(), failures: 0, slowest_second: u64::MAX };
-    let mut failures = BTreeMap::new();
-    for repetition in 1..=options.repeat {
-        for (pace, of_pace) in &mut runs {
-            let (run, rest) = run::run(&stack, options, *pace, bookings).await?;
-            bookings = rest;
-            tell(repetition, *pace, &run.figures);
-            for (said, count) in run.tally.failures {
-                heard.failures += count;
-                *failures.entry(said).or_default() += count;
-            }
-            heard.accepted.extend(run.tally.bookings);
-            let slowest = run.tally.by_second.iter().min().copied().unwrap_or(0);
-            heard.slowest_second = heard.slowest_second.min(slowest);
-            of_pace.push(run.figures);
-        }
-    }
-    let verdict = verdict::reach(&stack, heard).await?;
-    let report = Report {
+    let pins = if options.pin_horizon { soak::pin_horizon(&stack).await? } else { Vec::new() };
+    let mut report = Report {
         command: command.to_owned(),
         version: version(),
         machine,
@@ -114,15 +110,62 @@ async fn bench(options: &Options, command: &str) -> Result<Report> {
         },
         postgres: postgres::settings(&stack).await?,
         settings: settings(options),
-        verdict,
-        runs,
-        failures,
+        verdict: Verdict::default(),
+        runs: Vec::new(),
+        failures: BTreeMap::new(),
+        worse: Vec::new(),
+        gate: String::new(),
     };
+    match options.open_sagas {
+        Some(sagas) => open_sagas(&stack, options, sagas, &mut report).await?,
+        None => bookings(&stack, options, work, &mut report).await?,
+    }
+    drop(pins);
     stack.stop().await?;
     if let Some(folder) = &options.report {
         write(&report, folder)?;
     }
+    // The report is there already when the gate cannot be read: it is what the gate is made of.
+    if options.gate
+        && let Some(figures) = report.runs.first().and_then(|(_, runs)| runs.first())
+    {
+        (report.worse, report.gate) = gate::compare(figures)?;
+    }
     Ok(report)
+}
+
+/// Every pace as often as it is wanted, then the invariants.
+async fn bookings(stack: &Stack, options: &Options, work: f64, report: &mut Report) -> Result<()> {
+    let mut bookings =
+        Bookings::new(options.seed.unwrap_or_default(), options.resources, options.mix, options.keys);
+    report.runs = options.paces().into_iter().map(|pace| (pace, Vec::new())).collect();
+    let mut heard = Heard { accepted: Vec::new(), failures: 0, slowest_second: u64::MAX };
+    for repetition in 1..=options.repeat {
+        for (pace, of_pace) in &mut report.runs {
+            let (mut run, rest) = run::run(stack, options, *pace, bookings).await?;
+            bookings = rest;
+            run.figures.add(gate::MACHINE, gate::WORK, "ms", work);
+            tell(repetition, *pace, &run.figures);
+            for (said, count) in run.tally.failures {
+                heard.failures += count;
+                *report.failures.entry(said).or_default() += count;
+            }
+            heard.accepted.extend(run.tally.bookings);
+            let slowest = run.tally.by_second.iter().min().copied().unwrap_or(0);
+            heard.slowest_second = heard.slowest_second.min(slowest);
+            of_pace.push(run.figures);
+        }
+    }
+    report.verdict = verdict::reach(stack, heard).await?;
+    Ok(())
+}
+
+async fn open_sagas(stack: &Stack, options: &Options, sagas: u64, report: &mut Report) -> Result<()> {
+    let figures = open::open(stack, options, sagas).await?;
+    report.runs.push((Pace::Open(usize::try_from(sagas)?), vec![figures]));
+    report.verdict =
+        Verdict { looked_at: "The journal replays to what the tables say", sagas, ..Verdict::default() };
+    verdict::verified(stack, &mut report.verdict).await
 }
 
 /// What has been found so far, while the rest is still to come.

@@ -6,12 +6,17 @@ use clap::Parser;
 
 use super::booking::Mix;
 use super::load::{Arrivals, Pace};
+use super::open::End;
 
 const AFTER_HELP: &str = "\
 Examples, each after `cargo run --release -p tests --bin bench --`:
   --rate 1000                                  1,000 starts a second, whatever the answers
   --open 2000 --seconds 20                     2,000 clients, each with one booking at a time
   --sweep 150,1000,3000 --repeat 3 --report r  The curve of throughput against latency
+  --rate 1000 --soak 60 --pin-horizon          An hour, with old rows that cannot be forgotten
+  --open-sagas 1000000 --hold 900              Memory and timers of a million open sagas
+  --open-sagas 1000 --orchestrators 2 --take-over kill
+                                               How long nothing moves when an orchestrator dies
   --open 2000 --kafka $(.ci/kafka.sh start)    The same on Apache Kafka
 
 The exit code is 1 if an invariant does not hold, whatever the figures are.";
@@ -88,6 +93,35 @@ pub(crate) struct Options {
     /// A setting of the services: an environment variable
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = setting)]
     pub(crate) environment: Vec<(String, String)>,
+
+    /// The load of the gate, about a minute; the exit code is 1 if sagas have become dearer than
+    /// tests/performance-gate.toml tolerates
+    #[arg(long, conflicts_with_all = ["rate", "open", "sweep", "soak", "open_sagas"])]
+    pub(crate) gate: bool,
+
+    /// Make tests/performance-gate.toml anew of the reports of at least five runs of the gate, and do nothing else
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Vec<PathBuf>,
+
+    /// Measure so long instead, tell of each minute, and say in the end what has drifted
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(2..=1_440), conflicts_with_all = ["sweep", "repeat", "seconds"])]
+    pub(crate) soak: Option<u32>,
+
+    /// With --soak: transactions stay open that keep every database from forgetting old rows
+    #[arg(long, requires = "soak")]
+    pub(crate) pin_horizon: bool,
+
+    /// Open so many sagas that nobody answers, and measure memory and how late their timers are
+    #[arg(long, value_name = "N", conflicts_with_all = ["rate", "open", "sweep", "soak"])]
+    pub(crate) open_sagas: Option<u64>,
+
+    /// With --open-sagas: how long each waits for its timer; longer than starting all of them takes
+    #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub(crate) hold: u32,
+
+    /// With --open-sagas: end the first of two orchestrators instead of waiting for timers, and measure the take-over
+    #[arg(long, value_enum, requires = "open_sagas")]
+    pub(crate) take_over: Option<End>,
 
     /// Write report.md, report.json and latency.svg there
     #[arg(long, value_name = "DIR")]

@@ -43,8 +43,8 @@ pub(crate) fn draw(report: &Report, path: &Path) -> Result<()> {
         .configure_mesh()
         .x_desc("sagas ended per second")
         .y_desc("milliseconds")
-        .x_label_formatter(&|value| short(value.round()))
-        .y_label_formatter(&|value| short(*value))
+        .x_label_formatter(&|value| tick(*value))
+        .y_label_formatter(&|value| tick(*value))
         .label_style((FONT, 14))
         .axis_desc_style((FONT, 15))
         .light_line_style(TRANSPARENT)
@@ -69,4 +69,9 @@ pub(crate) fn draw(report: &Report, path: &Path) -> Result<()> {
         .draw()
         .map_err(|error| failed(&error))?;
     area.present().map_err(|error| failed(&error))
+}
+
+/// A number at an axis: whole numbers as such.
+fn tick(value: f64) -> String {
+    if value.fract() == 0.0 && value < 100.0 { format!("{value:.0}") } else { short(value) }
 }

@@ -96,6 +96,17 @@ pub(crate) async fn backends(stack: &Stack) -> Result<BTreeMap<u32, String>> {
     Ok(all)
 }
 
+/// All databases on disk, in MiB.
+pub(crate) async fn size_mib(stack: &Stack) -> Result<f64> {
+    let Databases { orchestrator, booking, payment } = &stack.databases;
+    let query = "SELECT pg_database_size(current_database()) AS n";
+    let mut bytes = 0;
+    for database in [orchestrator, booking, payment] {
+        bytes += number(database, query).await?;
+    }
+    Ok(bytes as f64 / 1024.0 / 1024.0)
+}
+
 /// The settings that matter, by name.
 pub(crate) async fn settings(stack: &Stack) -> Result<BTreeMap<String, String>> {
     let list = SETTINGS.map(|name| format!("'{name}'")).join(", ");

@@ -27,6 +27,11 @@ pub(crate) struct Report {
     pub(crate) runs: Vec<(Pace, Vec<Figures>)>,
     /// Requests that failed, by what was said.
     pub(crate) failures: BTreeMap<String, u64>,
+    /// What became worse than the gate tolerates.
+    pub(crate) worse: Vec<String>,
+    /// What the gate says, as Markdown.
+    #[serde(skip)]
+    pub(crate) gate: String,
 }
 
 impl Report {
@@ -40,13 +45,14 @@ impl Report {
         self.verdict(&mut text);
         self.surroundings(&mut text);
         self.figures(&mut text);
+        text.push_str(&self.gate);
         text
     }
 
     fn verdict(&self, text: &mut String) {
-        let Verdict { sagas, completed, compensated, transitions, timed_out, violations, .. } = &self.verdict;
-        let verdict =
-            if violations.is_empty() { "All invariants hold" } else { "**INVARIANTS DO NOT HOLD**" };
+        let Verdict { looked_at, sagas, completed, compensated, transitions, timed_out, violations, .. } =
+            &self.verdict;
+        let verdict = if violations.is_empty() { *looked_at } else { "**INVARIANTS DO NOT HOLD**" };
         line(
             text,
             &format!(

@@ -9,11 +9,12 @@ use time::OffsetDateTime;
 
 use super::booking::Bookings;
 use super::figures::Figures;
-use super::load::{self, Pace, Plan, Tally};
+use super::load::{self, Pace, Plan, Recent, Tally};
 use super::machine::{self, Usage};
 use super::metrics::Metrics;
 use super::options::Options;
 use super::postgres::{self, Done};
+use super::soak;
 use super::stack::Stack;
 
 /// From the decision to run to the first start.
@@ -28,7 +29,7 @@ pub(crate) struct Run {
 }
 
 /// Everything that is looked at when the window begins, and again when it ends.
-struct Edge {
+pub(crate) struct Edge {
     at: OffsetDateTime,
     instant: Instant,
     usage: Usage,
@@ -38,7 +39,7 @@ struct Edge {
 }
 
 impl Edge {
-    async fn look(stack: &Stack) -> Result<Self> {
+    pub(crate) async fn look(stack: &Stack) -> Result<Self> {
         // Processor time and clock first: asking for the rest takes its time.
         let (usage, at, instant) = (Usage::now(), OffsetDateTime::now_utc(), Instant::now());
         let postgres = postgres::done(stack).await?;
@@ -58,18 +59,14 @@ pub(crate) async fn run(
     let topics_before = records(stack).await?;
     let sagas = "SELECT count(*) AS n FROM saga";
     let sagas_before = postgres::number(&stack.databases.orchestrator, sagas).await?;
-    let begin = Instant::now() + HEAD_START;
-    let measured = begin + Duration::from_secs(options.warm_up.into());
-    let end = measured + Duration::from_secs(options.seconds.into());
-    let plan = Plan {
-        pace,
-        arrivals: options.arrivals,
-        begin,
-        measured,
-        end,
-        seed: options.seed.unwrap_or_default(),
-        connections: options.connections as usize,
-        apis: stack.running().iter().map(|orchestrator| orchestrator.address).collect(),
+    let recent = load::recent()?;
+    let plan = plan(stack, options, pace, recent.clone());
+    let (measured, end) = (plan.measured, plan.end);
+    let watched = async {
+        match options.soak {
+            Some(_) => soak::watch(stack, measured.into(), end.into(), &recent).await,
+            None => Ok(Vec::new()),
+        }
     };
     let load = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
         let mut bookings = bookings;
@@ -80,7 +77,8 @@ pub(crate) async fn run(
         machine::forget_peak(pid);
     }
     let before = Edge::look(stack).await?;
-    tokio::time::sleep_until(end.into()).await;
+    let (minutes, ()) = tokio::join!(watched, tokio::time::sleep_until(end.into()));
+    let drift = soak::drift(&minutes?);
     let after = Edge::look(stack).await?;
     let memory = memory(stack);
     let joined = tokio::task::spawn_blocking(move || load.join()).await?;
@@ -97,12 +95,33 @@ pub(crate) async fn run(
     figures.0.extend(memory.0);
     window.databases(ended, &mut figures);
     window.engine(&mut figures);
+    shards(stack, &mut figures).await?;
+    figures.0.extend(drift.0);
     let begun = postgres::number(&stack.databases.orchestrator, sagas).await? - sagas_before;
     for (topic, count) in records(stack).await? {
         let new = count - topics_before.get(&topic).copied().unwrap_or(0);
         figures.add("records per saga, whole run", topic, "", new as f64 / begun.max(1) as f64);
     }
     Ok((Run { figures, tally }, bookings))
+}
+
+/// The load, which begins in a moment.
+fn plan(stack: &Stack, options: &Options, pace: Pace, recent: Recent) -> Plan {
+    let begin = Instant::now() + HEAD_START;
+    let measured = begin + Duration::from_secs(options.warm_up.into());
+    Plan {
+        pace,
+        arrivals: options.arrivals,
+        begin,
+        measured,
+        end: measured + Duration::from_secs(options.seconds.into()),
+        seed: options.seed.unwrap_or_default(),
+        connections: options.connections as usize,
+        apis: stack.running().iter().map(|orchestrator| orchestrator.address).collect(),
+        limit: None,
+        probes: true,
+        recent,
+    }
 }
 
 /// Waits until no saga is open, or none ends any more.
@@ -135,6 +154,16 @@ pub(crate) async fn records(stack: &Stack) -> Result<BTreeMap<String, i64>> {
     tokio::task::spawn_blocking(count).await?.context("the watermarks of the topics")
 }
 
+/// How many shards each orchestrator has.
+async fn shards(stack: &Stack, figures: &mut Figures) -> Result<()> {
+    for orchestrator in stack.running() {
+        let owned = format!("SELECT count(*) AS n FROM shard WHERE owner = '{}'", orchestrator.api.base());
+        let owned = postgres::number(&stack.databases.orchestrator, &owned).await?;
+        figures.add("shards", orchestrator.service.name(), "", owned as f64);
+    }
+    Ok(())
+}
+
 fn memory(stack: &Stack) -> Figures {
     let mut figures = Figures::default();
     for (name, pid) in stack.processes() {
@@ -147,15 +176,21 @@ fn memory(stack: &Stack) -> Figures {
     figures
 }
 
-struct Window<'a> {
-    stack: &'a Stack,
-    before: Edge,
-    after: Edge,
+/// What happened between two looks.
+pub(crate) struct Window<'a> {
+    pub(crate) stack: &'a Stack,
+    pub(crate) before: Edge,
+    pub(crate) after: Edge,
 }
 
 impl Window<'_> {
-    fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         (self.after.instant - self.before.instant).as_secs_f64()
+    }
+
+    /// How many sagas ended, as the orchestrators count: costs them nothing.
+    pub(crate) fn ended_by_metrics(&self) -> f64 {
+        self.after.metrics.growth_of_all(&self.before.metrics, "saga_duration_seconds_count")
     }
 
     /// How many sagas ended in the window.
@@ -192,7 +227,7 @@ impl Window<'_> {
     }
 
     /// Processor time by process, in microseconds per ended saga.
-    fn processors(&self, ended: f64, figures: &mut Figures) {
+    pub(crate) fn processors(&self, ended: f64, figures: &mut Figures) {
         let group = "processor time per saga";
         let (before, after) = (&self.before.usage, &self.after.usage);
         let mut used: Vec<(String, Duration)> =

@@ -118,7 +118,8 @@ impl Stack {
             options: options.clone(),
             folder,
         };
-        for program in [Program::BookingWorker, Program::PaymentWorker] {
+        let workers = [Program::BookingWorker, Program::PaymentWorker];
+        for program in workers.into_iter().filter(|_| options.open_sagas.is_none()) {
             stack.workers.push(stack.service(program, &["serve"], program.name())?);
         }
         for _ in 0..options.orchestrators {

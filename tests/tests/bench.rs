@@ -1,0 +1,24 @@
+//! The benchmark itself, with next to no load: that it runs, reports, and holds what it did against the invariants.
+#![cfg(target_os = "linux")]
+
+use std::process::Command;
+
+#[test]
+fn a_tiny_load_is_measured_and_its_invariants_hold() {
+    let output = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(["--rate", "20", "--seconds", "2", "--warm-up", "1"])
+        .output()
+        .unwrap();
+    let (report, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{report}\n{errors}");
+    assert!(report.contains("All invariants hold, looked at over all"), "{report}");
+    assert!(errors.contains("NOT A RELEASE BUILD") || !cfg!(debug_assertions), "{errors}");
+    for figure in [
+        "| sagas ended, /s | ",
+        "| p99.9, ms | ",
+        "| orchestrator, µs | ",
+        "| all databases: per saga, bytes | ",
+    ] {
+        assert!(report.contains(figure), "no {figure:?} in {report}");
+    }
+}
