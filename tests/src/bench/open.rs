@@ -149,7 +149,7 @@ async fn lateness(stack: &Stack, options: &Options, opened: u64, figures: &mut F
                    percentile_cont(0.99) WITHIN GROUP (ORDER BY late) AS p99, max(late) AS most FROM ( \
                    SELECT extract(epoch FROM fired.at - begun.at)::float8 AS late \
                    FROM journal begun JOIN journal fired USING (saga_id) \
-                   WHERE begun.revision = 1 AND fired.revision = 2 AND fired.event ->> 'type' = 'timed_out') t";
+                   WHERE begun.revision = 1 AND fired.revision = 2 AND fired.event::json ->> 'type' = 'timed_out') t";
     let rows = postgres::rows(database, query).await?;
     let row = rows.first().context("timers have fired")?;
     let hold = f64::from(options.hold);

@@ -288,10 +288,9 @@ impl Window<'_> {
         let transitions = after.growth(before, "saga_batch_transitions_sum");
         figures.add(group, "batches", "/s", batches / self.seconds());
         figures.add(group, "transitions per batch", "", transitions / batches.max(1.0));
-        for (what, name) in [
-            ("commit", "saga_commit_duration_seconds"),
-            ("transition, arrival to commit", "saga_transition_duration_seconds"),
-        ] {
+        for (what, name) in
+            [("commit", "saga_commit_duration_seconds"), ("arrival to commit", "saga_input_duration_seconds")]
+        {
             for (shown, quantile) in [("p50", 0.5), ("p99", 0.99)] {
                 if let Some(time) = after.quantile(before, name, quantile) {
                     figures.add(group, format!("{what}, {shown}"), "ms", time * 1000.0);

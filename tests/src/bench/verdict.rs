@@ -78,7 +78,7 @@ pub(crate) async fn reach(stack: &Stack, mut heard: Heard) -> Result<Verdict> {
 /// Every accepted booking has one saga, which ended as was asked; and there is no saga that nobody asked for.
 async fn accepted(stack: &Stack, heard: &Heard, verdict: &mut Verdict) -> Result<()> {
     let (mut wrong, mut strangers, mut found) = (Vec::new(), 0_u64, 0_usize);
-    let query = "SELECT id, status, coalesce(body #>> '{reason,code}', '') AS code \
+    let query = "SELECT id, status, coalesce(body::json #>> '{reason,code}', '') AS code \
                  FROM saga WHERE id > $1 ORDER BY id LIMIT $2";
     let mut after = Uuid::nil();
     loop {
