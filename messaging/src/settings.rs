@@ -47,7 +47,7 @@ struct Profile {
 const EMBEDDED: Profile =
     Profile { session_timeout_ms: "2000", heartbeat_interval_ms: "300", fetch_wait_max_ms: "2" };
 const KAFKA: Profile =
-    Profile { session_timeout_ms: "6000", heartbeat_interval_ms: "1500", fetch_wait_max_ms: "100" };
+    Profile { session_timeout_ms: "6000", heartbeat_interval_ms: "1500", fetch_wait_max_ms: "10" };
 /// How long an empty fetch waits for a reader whom nobody waits for, in milliseconds.
 const UNHURRIED_FETCH_WAIT_MS: &str = "200";
 
@@ -407,11 +407,11 @@ mod tests {
             ["session.timeout.ms", "heartbeat.interval.ms", "fetch.wait.max.ms"]
                 .map(|name| config.get(name).unwrap_or_default().to_owned())
         };
-        assert_eq!(times(&config), ["6000", "1500", "100"]);
+        assert_eq!(times(&config), ["6000", "1500", "10"]);
         kafka.properties.insert("session.timeout.ms".to_owned(), "45000".to_owned());
         kafka.properties.insert("client.id".to_owned(), "us".to_owned());
         let config = kafka.consumer("booking").unwrap();
-        assert_eq!(times(&config), ["45000", "1500", "100"]);
+        assert_eq!(times(&config), ["45000", "1500", "10"]);
         assert_eq!(config.get("client.id"), Some("us"));
         let unhurried = kafka.unhurried();
         assert_eq!(times(&unhurried.consumer("letters").unwrap()), ["45000", "1500", "200"]);

@@ -39,10 +39,6 @@ static ALLOCATOR: Counting = Counting;
 
 /// One test only: another one beside it would be counted too.
 #[test]
-#[cfg_attr(
-    debug_assertions,
-    ignore = "what counts is what runs: cargo test --release -p tests --test allocations"
-)]
 fn a_booking_asks_for_no_more_memory_than_recorded() {
     let booking = Shipped::named("booking").unwrap().definition();
     let runs = rehearse(&booking);
