@@ -2,7 +2,7 @@
 //! process. In memory only, one broker. For the local stack and for tests.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -108,7 +108,15 @@ pub struct Broker {
     host: BaseProducer<DefaultProducerContext>,
     address: String,
     incarnation: String,
-    is_down: AtomicBool,
+    /// While the broker is down.
+    away: Mutex<Option<Away>>,
+}
+
+/// A broker that is down.
+struct Away {
+    /// Its port, bound but without a listener: clients are refused, and the system lends it to nobody else. `None` if it was
+    /// taken already.
+    port: Option<Socket>,
 }
 
 impl Broker {
@@ -134,7 +142,7 @@ impl Broker {
         }
         let address = host.client().mock_cluster().ok_or(BrokerError::NoCluster)?.bootstrap_servers();
         let incarnation = Uuid::new_v4().to_string();
-        let broker = Self { host, address, incarnation, is_down: AtomicBool::new(false) };
+        let broker = Self { host, address, incarnation, away: Mutex::new(None) };
         for topic in topics {
             broker.create_topic(topic)?;
         }
@@ -173,7 +181,8 @@ impl Broker {
     /// librdkafka refuses.
     pub fn down(&self) -> Result<(), BrokerError> {
         self.fault("go down", |cluster| cluster.broker_down(ALL))?;
-        self.is_down.store(true, Ordering::Relaxed);
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Away { port: bound(&self.address).ok() });
         Ok(())
     }
 
@@ -183,17 +192,25 @@ impl Broker {
     /// # Errors
     /// librdkafka refuses, or the port stays taken.
     pub fn up(&self) -> Result<(), BrokerError> {
-        if self.is_down.swap(false, Ordering::Relaxed) {
-            let asked = Instant::now();
-            while let Err(source) = try_port(&self.address) {
-                if asked.elapsed() > PORT_PATIENCE {
-                    self.is_down.store(true, Ordering::Relaxed);
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = Instant::now();
+        // Who listens there by intent is seen now; ours keeps away whom the system would lend it to.
+        while let Some(Away { port }) = &mut *away {
+            match bound(&self.address) {
+                Ok(socket) => {
+                    *port = Some(socket);
+                    break;
+                }
+                Err(source) if asked.elapsed() > PORT_PATIENCE => {
                     return Err(BrokerError::Port { address: self.address.clone(), source });
                 }
-                std::thread::sleep(LOOK_EVERY);
+                Err(_) => std::thread::sleep(LOOK_EVERY),
             }
         }
-        self.fault("come up", |cluster| cluster.broker_up(ALL))
+        // Held until the broker has its own: both may be bound, since neither listens before that.
+        self.fault("come up", |cluster| cluster.broker_up(ALL))?;
+        *away = None;
+        Ok(())
     }
 
     /// Delays every answer by this much (whole milliseconds).
@@ -236,13 +253,14 @@ impl Broker {
     }
 }
 
-/// Whether the port could be listened on. It is bound as librdkafka binds it, and not listened on: a client that looks
-/// for its broker would connect to this socket, and be cut off in the middle of its first question.
-fn try_port(address: &str) -> std::io::Result<()> {
+/// The port, bound as librdkafka binds it, and not listened on: a client that looks for its broker would connect to this
+/// socket, and be cut off in the middle of its first question.
+fn bound(address: &str) -> std::io::Result<Socket> {
     let address: SocketAddr = address.parse().map_err(std::io::Error::other)?;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    socket.bind(&address.into())
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 impl Request {
