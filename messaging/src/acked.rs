@@ -1,5 +1,6 @@
 //! Publishing until it is acknowledged.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,11 +87,12 @@ impl AckedProducer {
     ///
     /// # Errors
     /// A record that can never be written, or `stop` was cancelled first.
-    pub async fn publish(
+    pub async fn publish<R: Borrow<Record> + Sync>(
         &self,
-        records: Vec<Record>,
+        records: impl AsRef<[R]>,
         stop: &CancellationToken,
     ) -> Result<Vec<Placed>, PublishError> {
+        let records: Vec<&Record> = records.as_ref().iter().map(Borrow::borrow).collect();
         check_sizes(&records)?;
         let mut placed: Vec<Option<Placed>> = vec![None; records.len()];
         let mut open: Vec<usize> = (0..records.len()).collect();
@@ -123,7 +125,7 @@ impl AckedProducer {
     /// Sends the records with these indexes once and waits for all outcomes.
     async fn round(
         &self,
-        records: &[Record],
+        records: &[&Record],
         open: &[usize],
         stop: &CancellationToken,
     ) -> Result<Vec<Outcome>, PublishError> {
@@ -131,7 +133,7 @@ impl AckedProducer {
         for (slot, &index) in open.iter().enumerate() {
             let token = round.token(slot);
             loop {
-                let failure = match self.producer.offer(&records[index], token) {
+                let failure = match self.producer.offer(records[index], token) {
                     Ok(()) => break,
                     Err(NotTaken::QueueFull) => {
                         tokio::select! {
@@ -167,7 +169,7 @@ impl AckedProducer {
 
 /// Of what was sent: everything from the first failure of its lane on. An error if something cannot be sent at all.
 fn to_send_again(
-    records: &[Record],
+    records: &[&Record],
     sent: &[usize],
     failed: Vec<(usize, DeliveryFailure)>,
 ) -> Result<Vec<usize>, PublishError> {
@@ -178,14 +180,14 @@ fn to_send_again(
             DeliveryFailure::TooLarge(text) => return Err(PublishError::TooLarge { index, topic, text }),
             DeliveryFailure::Refused(text) => return Err(PublishError::Refused { index, topic, text }),
             DeliveryFailure::Unknown(text) | DeliveryFailure::Fatal(text) => {
-                let first = lanes.entry(lane(&records[index])).or_insert(index);
+                let first = lanes.entry(lane(records[index])).or_insert(index);
                 if *first == index {
                     tracing::warn!(topic = &*topic, text, "records are not acknowledged and are sent again");
                 }
             }
         }
     }
-    let again = |index: &usize| lanes.get(&lane(&records[*index])).is_some_and(|first| first <= index);
+    let again = |index: &usize| lanes.get(&lane(records[*index])).is_some_and(|first| first <= index);
     Ok(sent.iter().copied().filter(again).collect())
 }
 
@@ -204,7 +206,7 @@ fn lane(record: &Record) -> Lane<'_> {
 }
 
 /// So that nothing is sent when something cannot be.
-fn check_sizes(records: &[Record]) -> Result<(), PublishError> {
+fn check_sizes(records: &[&Record]) -> Result<(), PublishError> {
     for (index, record) in records.iter().enumerate() {
         if let Err(text) = record.check_size() {
             return Err(PublishError::TooLarge { index, topic: record.topic.clone(), text });

@@ -40,7 +40,7 @@ impl Batch {
             publication.completes(&received);
             match intake.take(&received) {
                 Ok(command) => commands.push(command),
-                Err(not) => publication.records.push(letter(received, &not, letters)),
+                Err(not) => publication.replies.push(letter(received, &not, letters)),
             }
         }
         Self { rounds: rounds(commands), publication }
@@ -58,7 +58,7 @@ impl Batch {
             let answers = executor.run(&round, stop).await?;
             for (command, answer) in round.into_iter().zip(answers) {
                 if let Some(answer) = answer {
-                    publish(&command, answer, &mut publication.records);
+                    publish(&command, answer, &mut publication);
                 }
             }
         }
@@ -98,7 +98,7 @@ fn letter(received: Arc<Received>, not: &NotACommand, letters: &Letters) -> Outg
 }
 
 /// The reply (unless it is to be lost) and the domain events of a command.
-fn publish(command: &Incoming, answer: Answer, out: &mut Vec<Outgoing>) {
+fn publish(command: &Incoming, answer: Answer, out: &mut Publication) {
     let headers = &command.headers;
     let traceparent = headers.traceparent.map(|parent| parent.child());
     let Answer { outcome, reply } = answer;
@@ -110,12 +110,12 @@ fn publish(command: &Incoming, answer: Answer, out: &mut Vec<Outgoing>) {
         event_headers.push(name::MESSAGE_TYPE, event.message_type.as_bytes());
         push_traceparent(&mut event_headers, traceparent);
         let record = Record::new(Arc::<str>::from(event.topic), event.key, event.value, event_headers);
-        out.push(Outgoing { record, of: command.received.clone(), is_letter: false });
+        out.events.push(Outgoing { record, of: command.received.clone(), is_letter: false });
     }
     if reply.lost {
         return;
     }
-    out.push(Outgoing {
+    out.replies.push(Outgoing {
         record: reply_record(command, outcome, reply.message_type, reply.value, traceparent),
         of: command.received.clone(),
         is_letter: false,

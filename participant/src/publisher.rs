@@ -1,28 +1,50 @@
 //! The second half of the loop: replies, events and dead letters out, and only then the offsets.
+//!
+//! Sagas wait for replies; nobody waits for domain events. A request to the broker carries the records of one partition,
+//! and events are spread over all partitions of their topics: sent with every batch, they would be most of the requests.
+//! So replies leave at once, and events are gathered for a moment.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use messaging::{AckedProducer, Consumer, PublishError, Received, Record};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letter::{Letters, Reason};
 
-/// How many batches may wait for their acknowledgement; the next one waits before it is handed over.
+/// How many batches may wait for the acknowledgement of their replies; the next one waits before it is handed over.
 pub(crate) const UNACKNOWLEDGED_BATCHES: usize = 4;
-/// So many records are published in one go at most, when batches have piled up.
+/// So many replies are published in one go at most, when batches have piled up.
 const MERGED_RECORDS: usize = 10_000;
+/// How long events are gathered before they are published.
+const GATHER: Duration = Duration::from_millis(50);
+/// When so many events are gathered, they are published at once.
+const GATHERED_RECORDS: usize = 1_000;
+/// How many publications may wait, answered, while gathered events are on their way.
+const WAITING_PUBLICATIONS: usize = 16;
 /// How long the last commit of offsets may take.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
 
 /// What is to be sent for the records of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct Publication {
-    pub(crate) records: Vec<Outgoing>,
+    /// Replies and dead letters.
+    pub(crate) replies: Vec<Outgoing>,
+    pub(crate) events: Vec<Outgoing>,
     /// The topics, partitions and next offsets that the batch completes.
     pub(crate) offsets: Vec<(Arc<str>, i32, i64)>,
+}
+
+impl Publication {
+    fn extend(&mut self, more: Self) {
+        self.replies.extend(more.replies);
+        self.events.extend(more.events);
+        self.offsets.extend(more.offsets);
+    }
 }
 
 /// A record to be sent, and the command or poison record it answers.
@@ -32,6 +54,12 @@ pub(crate) struct Outgoing {
     pub(crate) of: Arc<Received>,
     /// A dead letter that cannot be sent is given up; of anything else that cannot, a dead letter is made.
     pub(crate) is_letter: bool,
+}
+
+impl Borrow<Record> for Outgoing {
+    fn borrow(&self) -> &Record {
+        &self.record
+    }
 }
 
 /// Publishes one publication after the other.
@@ -50,20 +78,49 @@ impl Publisher {
     /// The producer failed for good.
     pub(crate) async fn run(
         self,
-        mut publications: mpsc::Receiver<Publication>,
+        publications: mpsc::Receiver<Publication>,
     ) -> (Consumer, Result<(), PublishError>) {
-        let mut last = HashMap::new();
+        let (answered, queue) = mpsc::channel(WAITING_PUBLICATIONS);
+        let (replies, events) =
+            tokio::join!(self.publish_replies(publications, answered), self.publish_events(queue));
+        let published = replies.and(events);
+        (self.consumer, if matches!(published, Err(PublishError::Stopped)) { Ok(()) } else { published })
+    }
+
+    /// Publishes replies and dead letters; hands on what is acknowledged.
+    async fn publish_replies(
+        &self,
+        mut publications: mpsc::Receiver<Publication>,
+        answered: mpsc::Sender<Publication>,
+    ) -> Result<(), PublishError> {
         while let Some(mut publication) = publications.recv().await {
-            while publication.records.len() < MERGED_RECORDS
+            while publication.replies.len() < MERGED_RECORDS
                 && let Ok(more) = publications.try_recv()
             {
-                publication.records.extend(more.records);
-                publication.offsets.extend(more.offsets);
+                publication.extend(more);
             }
-            match self.publish(publication.records).await {
-                Ok(()) => {}
-                Err(PublishError::Stopped) => break,
-                Err(error) => return (self.consumer, Err(error)),
+            self.publish(std::mem::take(&mut publication.replies)).await?;
+            if answered.send(publication).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes the events of answered publications; commits the offsets of what is acknowledged.
+    async fn publish_events(&self, mut answered: mpsc::Receiver<Publication>) -> Result<(), PublishError> {
+        let mut last = HashMap::new();
+        let mut published = Ok(());
+        while let Some(mut publication) = answered.recv().await {
+            let until = Instant::now() + GATHER;
+            while publication.events.len() < GATHERED_RECORDS
+                && let Ok(Some(more)) = timeout_at(until, answered.recv()).await
+            {
+                publication.extend(more);
+            }
+            published = self.publish(publication.events).await;
+            if published.is_err() {
+                break;
             }
             let next = furthest(publication.offsets);
             self.consumer.commit(&next);
@@ -72,17 +129,17 @@ impl Publisher {
         let last: Vec<_> =
             last.into_iter().map(|((topic, partition), offset)| (topic, partition, offset)).collect();
         if !last.is_empty()
+            && matches!(published, Ok(()) | Err(PublishError::Stopped))
             && let Err(error) = self.consumer.commit_and_wait(&last, LAST_COMMIT).await
         {
             tracing::info!(%error, "the last offsets were not committed; their commands will be answered again");
         }
-        (self.consumer, Ok(()))
+        published
     }
 
     async fn publish(&self, mut outgoing: Vec<Outgoing>) -> Result<(), PublishError> {
         while !outgoing.is_empty() {
-            let records = outgoing.iter().map(|outgoing| outgoing.record.clone()).collect();
-            let (index, why) = match self.producer.publish(records, &self.give_up).await {
+            let (index, why) = match self.producer.publish(&outgoing, &self.give_up).await {
                 Ok(_) => return Ok(()),
                 Err(PublishError::TooLarge { index, topic, text }) => {
                     (index, format!("the answer to {topic} is too large: {text}"))
