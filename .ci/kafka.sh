@@ -3,6 +3,11 @@
 #
 #   .ci/kafka.sh start [DIR]   starts one and prints its address, for example 127.0.0.1:23456; one that runs in DIR is used again
 #   .ci/kafka.sh stop [DIR]    stops it and removes what it stored
+#   .ci/kafka.sh prepare DIR [ADDRESS]
+#                              makes all that an empty one needs in DIR and prints where it is going to listen; with ADDRESS
+#                              also in a second place, where it tells clients to come to ADDRESS (a proxy's)
+#   .ci/kafka.sh run DIR       is the broker of DIR, in the foreground and with what it stored before, for whoever wants to
+#                              kill it and start it again
 #
 # DIR (default: saga-kafka-UID in the folder for temporary files) takes its data and its log, kafka.log. Needs Java 17 and Maven, which
 # fetches the broker's files (43 MB) once. By hand:
@@ -63,14 +68,19 @@ fetch() {
     touch "$dir/libs/.complete"
 }
 
-configure() { # broker port, controller port
+configure() { # broker port, controller port; optional: client port, the address that clients are told
+    local listeners=BROKER://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2 told=BROKER://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2
+    if [[ -n ${3-} ]]; then
+        listeners+=,CLIENT://127.0.0.1:$3
+        told+=,CLIENT://$4
+    fi
     cat >"$dir/server.properties" <<-EOF
 	process.roles=broker,controller
 	node.id=1
 	controller.quorum.bootstrap.servers=127.0.0.1:$2
-	listeners=BROKER://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2
-	advertised.listeners=BROKER://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2
-	listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+	listeners=$listeners
+	advertised.listeners=$told
+	listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,CLIENT:PLAINTEXT
 	inter.broker.listener.name=BROKER
 	controller.listener.names=CONTROLLER
 	log.dirs=$dir/data
@@ -85,18 +95,36 @@ configure() { # broker port, controller port
 	EOF
 }
 
-try_start() {
-    local port controller pid deadline
+# Makes an empty broker's files; leaves its ports in $port and, if clients are told another address, in $client.
+make_empty() { # optional: the address that clients are told
+    local controller
     port=$(free_port)
     controller=$(free_port)
-    [[ $port != "$controller" ]] || return 1
+    client=${1:+$(free_port)}
+    [[ $port != "$controller" && $client != "$port" && $client != "$controller" ]] || return 1
     rm -rf "$dir/data"
-    configure "$port" "$controller"
+    configure "$port" "$controller" "$client" "${1-}"
     java -Xmx256m -cp "$dir/libs/*" kafka.tools.StorageTool \
         format --standalone -t "$(cluster_id)" -c "$dir/server.properties" </dev/null >"$dir/format.log" 2>&1 || {
         cat "$dir/format.log" >&2
         return 1
     }
+}
+
+prepare() {
+    mkdir -p "$dir"
+    fetch
+    make_empty "${1-}" || fail "the broker's files cannot be made"
+    echo "127.0.0.1:$port${client:+ 127.0.0.1:$client}"
+}
+
+run() {
+    exec java -Xmx512m -cp "$dir/libs/*" kafka.Kafka "$dir/server.properties"
+}
+
+try_start() {
+    local port client pid deadline
+    make_empty || return 1
     # in a session of its own: Ctrl-C in the terminal, and the end of this script, are not meant for it
     setsid java -Xmx512m -cp "$dir/libs/*" kafka.Kafka "$dir/server.properties" </dev/null >"$dir/kafka.log" 2>&1 &
     pid=$!
@@ -143,5 +171,9 @@ dir=${2:-${TMPDIR:-/tmp}/saga-kafka-$(id -u)}
 [[ $dir == /* ]] || dir=$PWD/$dir
 case $verb in
 start | stop) "$verb" ;;
-*) fail "say start or stop; see the top of ${BASH_SOURCE[0]}" ;;
+prepare | run)
+    [[ -n ${2-} ]] || fail "say which DIR"
+    "$verb" "${3-}"
+    ;;
+*) fail "say start, stop, prepare or run; see the top of ${BASH_SOURCE[0]}" ;;
 esac

@@ -36,6 +36,13 @@ pub enum Kafka {
         /// For as long as the stack lives.
         guard: OwnedMutexGuard<()>,
     },
+    /// A real one that is the caller's, and may be disturbed.
+    Own {
+        /// For observers.
+        settings: KafkaSettings,
+        /// For services: perhaps by way of a proxy.
+        services: KafkaSettings,
+    },
 }
 
 /// Whether scenarios run against a real broker.
@@ -54,17 +61,44 @@ impl Kafka {
         static ALONE: OnceLock<Arc<Mutex<()>>> = OnceLock::new();
         let guard = ALONE.get_or_init(Arc::default).clone().lock_owned().await;
         let settings = KafkaSettings::plain(servers);
-        let names: Vec<&str> = specs.iter().map(|spec| &*spec.name).chain([REGISTERED]).collect();
-        topics::remove(&settings, &names).await.context("remove the topics of the scenario before")?;
-        topics::ensure(&settings, &specs).await.context("make the topics of this scenario")?;
+        anew(&settings, &specs).await?;
         Ok(Self::Real { settings, guard })
     }
 
-    /// For clients.
+    /// A broker of the caller's, with empty topics; services reach it at `services`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn own(
+        settings: KafkaSettings,
+        services: KafkaSettings,
+        definitions: &[Definition],
+    ) -> Result<Self> {
+        anew(&settings, &specs(definitions)?).await?;
+        Ok(Self::Own { settings, services })
+    }
+
+    /// A broker in this process, with empty topics.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn in_process(definitions: &[Definition]) -> Result<Self> {
+        Ok(Self::Embedded(Broker::start(&specs(definitions)?)?))
+    }
+
+    /// For observers.
     pub fn settings(&self) -> KafkaSettings {
         match self {
             Self::Embedded(broker) => broker.settings(),
-            Self::Real { settings, .. } => settings.clone(),
+            Self::Real { settings, .. } | Self::Own { settings, .. } => settings.clone(),
+        }
+    }
+
+    /// For services.
+    pub fn service_settings(&self) -> KafkaSettings {
+        match self {
+            Self::Embedded(_) | Self::Real { .. } => self.settings(),
+            Self::Own { services, .. } => services.clone(),
         }
     }
 
@@ -75,9 +109,16 @@ impl Kafka {
     pub fn embedded(&self) -> Result<&Broker> {
         match self {
             Self::Embedded(broker) => Ok(broker),
-            Self::Real { .. } => bail!("a real broker is not disturbed by scenarios"),
+            Self::Real { .. } | Self::Own { .. } => bail!("a real broker is not disturbed by scenarios"),
         }
     }
+}
+
+/// Removes the topics of those before and makes them empty.
+async fn anew(settings: &KafkaSettings, specs: &[TopicSpec]) -> Result<()> {
+    let names: Vec<&str> = specs.iter().map(|spec| &*spec.name).chain([REGISTERED]).collect();
+    topics::remove(settings, &names).await.context("remove the topics of those before")?;
+    topics::ensure(settings, specs).await.context("make the topics")
 }
 
 fn specs(definitions: &[Definition]) -> Result<Vec<TopicSpec>> {

@@ -4,15 +4,22 @@
 //! A scenario (in `tests/scenarios/`) gets a [`stack::Stack`], does something to it, and looks at [`story::story`]: the
 //! transcript of a saga and what its participants have in their tables. [`oracle`] asks the same of many sagas at once.
 
+pub mod apache_kafka;
 pub mod api;
 #[cfg(target_os = "linux")]
 pub mod bench;
+#[cfg(target_os = "linux")]
+pub mod campaign;
 pub mod database;
+pub mod folder;
+pub mod ground;
 pub mod kafka;
 pub mod load;
 pub mod made_up;
 pub mod oracle;
 pub mod process;
+pub mod proxy;
+pub mod random;
 pub mod recipes;
 pub mod scenario;
 pub mod services;

@@ -18,6 +18,8 @@ use crate::wait::eventually;
 
 /// The environment variable that tells a service whose child it is.
 pub const PARENT: &str = "SERVICES_PARENT";
+/// This program, also when the file has been replaced since, which a build does.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
 /// How much of a log's end is shown when a scenario fails, in lines.
 const SHOWN_LINES: usize = 60;
 

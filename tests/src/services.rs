@@ -2,7 +2,8 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 use crate::process::PARENT;
 
@@ -18,11 +19,19 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         "booking-worker" => booking_worker::main(arguments),
         "payment-worker" => payment_worker::main(arguments),
         "broker" => local::broker_process::main(arguments.get(1..).unwrap_or_default()),
+        "kafka" => apache_kafka(arguments.get(1..).unwrap_or_default()),
         _ => {
             eprintln!("usage: services orchestrator|booking-worker|payment-worker|broker ARGUMENTS");
             ExitCode::from(2)
         }
     }
+}
+
+/// Becomes the Apache Kafka of a folder, which so goes with whoever started it.
+fn apache_kafka(arguments: &[OsString]) -> ExitCode {
+    let error = Command::new("bash").arg(crate::apache_kafka::script()).arg("run").args(arguments).exec();
+    eprintln!("services: bash .ci/kafka.sh run: {error}");
+    ExitCode::FAILURE
 }
 
 /// Tools that list processes and threads show what each is.

@@ -1,9 +1,11 @@
 //! Everything that a scenario runs against: broker, databases, and the services as processes of their own.
 
+mod settings;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,9 +18,10 @@ use uuid::Uuid;
 
 use crate::api::Api;
 use crate::database::Database;
-use crate::kafka::{self, COMMAND_PARTITIONS, Kafka, SHARDS, TOPIC_PARTITIONS};
-use crate::process::{Environment, Program, Service, Signal, log_folder};
-use crate::recipes::{self, definitions_folder, schemas_folder};
+use crate::ground::{Ground, Reach};
+use crate::kafka::{self, Kafka};
+use crate::process::{Program, Service, Signal, log_folder};
+use crate::recipes;
 use crate::stand_in::{Role, StandIn};
 use crate::wait::{SOON, eventually};
 
@@ -26,7 +29,7 @@ use crate::wait::{SOON, eventually};
 pub const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Topics whose records outlive their broker in the memory of a stack.
-const REMEMBERED: [&str; 7] = [
+pub(crate) const REMEMBERED: [&str; 7] = [
     "saga.events",
     "booking.commands",
     "payment.commands",
@@ -82,6 +85,8 @@ pub struct Stack {
     stand_ins: tokio::sync::Mutex<HashMap<String, Arc<StandIn>>>,
     /// Records of brokers that were replaced.
     past: Mutex<Vec<Received>>,
+    reach: Reach,
+    program: PathBuf,
     // Last: it outlives the processes that talk to it.
     kafka: Mutex<Arc<Kafka>>,
 }
@@ -92,15 +97,23 @@ impl Stack {
     /// # Errors
     /// A part of it does not start; the text says which.
     pub async fn start(options: Options) -> Result<Self> {
+        let definitions = recipes::definitions(&recipes::catalog()?)?;
+        Self::on(Ground::of_tests(&definitions).await?, options, log_folder()?).await
+    }
+
+    /// Starts a stack on that ground, with its logs in that folder, and waits until it is ready for work.
+    ///
+    /// # Errors
+    /// A part of it does not start; the text says which.
+    pub async fn on(ground: Ground, options: Options, folder: PathBuf) -> Result<Self> {
         let catalog = Arc::new(recipes::catalog()?);
         let definitions = recipes::definitions(&catalog)?;
-        let kafka = Kafka::start(&definitions).await.context("the broker")?;
-        let (sagas, bookings, payments) =
-            tokio::try_join!(Database::fresh(), Database::fresh(), Database::fresh())
-                .context("the databases")?;
+        let Ground { sagas, bookings, payments, kafka, reach, program } = ground;
         let stack = Self {
             options,
-            folder: log_folder()?,
+            folder,
+            reach,
+            program,
             definitions,
             catalog,
             sagas,
@@ -147,7 +160,11 @@ impl Stack {
     /// # Errors
     /// It cannot be started.
     pub fn run(&self, program: Program, arguments: &[&str]) -> Result<Service> {
-        Service::start(program, arguments, &self.environment(program), &self.log(program))
+        let log = self.log(program);
+        let name = log.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let mut environment = self.environment(program);
+        environment.insert("DATABASE_URL".to_owned(), (self.reach)(program, &name));
+        Service::start_role(&self.program, program.name(), arguments, &environment, &log)
     }
 
     /// Starts another orchestrator and waits until it is ready.
@@ -211,11 +228,22 @@ impl Stack {
         Ok(self.orchestrator()?.api.clone())
     }
 
+    /// The orchestrators that run (or stand still).
+    pub fn orchestrators(&self) -> Vec<Arc<Orchestrator>> {
+        let orchestrators = lock(&self.orchestrators);
+        orchestrators.iter().filter(|orchestrator| orchestrator.service.is_running()).cloned().collect()
+    }
+
+    /// The workers of that kind that run (or stand still).
+    pub fn workers(&self, program: Program) -> Vec<Arc<Service>> {
+        let workers = lock(&self.workers);
+        let running = workers.iter().filter(|(kind, worker)| *kind == program && worker.is_running());
+        running.map(|(_, worker)| worker.clone()).collect()
+    }
+
     /// The APIs of all orchestrators that run.
     pub fn apis(&self) -> Vec<Api> {
-        let orchestrators = lock(&self.orchestrators);
-        let running = orchestrators.iter().filter(|orchestrator| orchestrator.service.is_running());
-        running.map(|orchestrator| orchestrator.api.clone()).collect()
+        self.orchestrators().iter().map(|orchestrator| orchestrator.api.clone()).collect()
     }
 
     /// Kills everything but broker and databases, as a power cut would.
@@ -251,6 +279,11 @@ impl Stack {
         }
         *lock(&self.kafka) = Arc::new(Kafka::start(&self.definitions).await?);
         Ok(())
+    }
+
+    /// Whether an earlier broker was replaced.
+    pub fn has_past(&self) -> bool {
+        !lock(&self.past).is_empty()
     }
 
     /// The broker.
@@ -364,48 +397,6 @@ impl Stack {
             words.push_str(&worker.last_words());
         }
         words
-    }
-
-    /// The settings of a program of this stack.
-    pub fn environment(&self, program: Program) -> Environment {
-        let database = match program {
-            Program::Orchestrator => &self.sagas,
-            Program::BookingWorker => &self.bookings,
-            Program::PaymentWorker => &self.payments,
-        };
-        let kafka = self.kafka_settings();
-        let mut settings = vec![
-            ("DATABASE_URL", database.url().to_owned()),
-            ("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers),
-            ("LOG_FORMAT", "text".to_owned()),
-            ("NO_COLOR", "1".to_owned()),
-            ("TOPIC_PARTITIONS", TOPIC_PARTITIONS.to_string()),
-            ("TOPIC_REPLICATION", "1".to_owned()),
-        ];
-        settings.extend(kafka.incarnation.map(|incarnation| ("BROKER_INCARNATION", incarnation)));
-        let forced = self.options.forced_outcomes.to_string();
-        settings.extend(match program {
-            Program::Orchestrator => vec![
-                ("HTTP_ADDR", "127.0.0.1:0".to_owned()),
-                ("SHARDS", SHARDS.to_string()),
-                ("COMMAND_PARTITIONS", COMMAND_PARTITIONS.to_string()),
-                ("DEFINITIONS_DIR", definitions_folder().display().to_string()),
-                ("SCHEMAS_DIR", schemas_folder().display().to_string()),
-                ("ALLOW_FORCED_OUTCOMES", forced),
-            ],
-            Program::BookingWorker => vec![],
-            Program::PaymentWorker => vec![
-                ("ALLOW_FORCED_OUTCOMES", forced),
-                ("SIMULATED_LATENCY_MS", self.options.gateway_latency_ms.to_string()),
-            ],
-        });
-        settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-
-    /// The log of the next process.
-    pub fn log(&self, program: Program) -> PathBuf {
-        let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
-        self.folder.join(format!("{}-{number}.log", program.name()))
     }
 
     /// Stops everything and drops the databases.

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::random::Random;
+use crate::random::Random;
 
 /// Seconds that a client waits for the end of its booking: as long as the orchestrator lets it.
 const WAIT_S: u32 = 30;

@@ -14,8 +14,8 @@ use serde::Deserialize;
 
 use super::figures::{Figures, Spread};
 use super::options::Options;
-use super::random::Random;
 use super::report::short;
+use crate::random::Random;
 
 /// What is compared.
 const CPU: &str = "processor time per saga";

@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use super::booking::{Booking, Bookings, Kind, said};
 use super::client::Connection;
-use super::random::Random;
 use super::timer::Timer;
+use crate::random::Random;
 
 /// Between two looks at what is due: at a high rate a few starts go out together, which costs less.
 const LOOK_EVERY: Duration = Duration::from_micros(200);

@@ -13,7 +13,6 @@ mod open;
 mod options;
 mod plot;
 mod postgres;
-mod random;
 mod report;
 mod run;
 mod soak;

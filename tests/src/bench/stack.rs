@@ -1,11 +1,7 @@
 //! What is measured: databases that write safely, a broker, and the services, each a process of its own.
 
-use std::ffi::CString;
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -19,11 +15,10 @@ use saga_defs::Shipped;
 
 use super::options::Options;
 use crate::api::Api;
-use crate::process::{Environment, Program, Service, Signal};
+use crate::folder::Folder;
+use crate::process::{Environment, OWN_PROGRAM, Program, Service, Signal};
 use crate::wait::{SOON, eventually};
 
-/// This program, also when the file has been replaced since, which a build does.
-const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Settings of Postgres beside its own; none that makes writing less safe. The machine is the databases' alone, as a
 /// small server of theirs would be, and a checkpoint in the middle of a short window would be chance.
 const POSTGRES: [(&str, &str); 6] = [
@@ -34,42 +29,6 @@ const POSTGRES: [(&str, &str); 6] = [
     ("jit", "off"),
     ("max_connections", "200"),
 ];
-
-/// A folder of data and logs. One that was made for this run goes with it.
-#[derive(Debug)]
-pub(crate) struct Folder {
-    pub(crate) path: PathBuf,
-    temporary: bool,
-}
-
-impl Folder {
-    fn open(chosen: Option<&Path>) -> Result<Self> {
-        if let Some(path) = chosen {
-            fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
-            let path = path.canonicalize()?;
-            let used = fs::read_dir(&path)?.next().is_some();
-            ensure!(!used, "{} is not empty: figures of an old database say little", path.display());
-            return Ok(Self { path, temporary: false });
-        }
-        let template = std::env::temp_dir().join("saga-bench-XXXXXX");
-        let template = CString::new(template.as_os_str().as_bytes())?.into_raw();
-        // SAFETY: a writable text ending with NUL, which is taken back below whatever happens.
-        let (made, template) = unsafe { (libc::mkdtemp(template), CString::from_raw(template)) };
-        ensure!(!made.is_null(), "make a folder: {}", std::io::Error::last_os_error());
-        let path = PathBuf::from(std::ffi::OsString::from_vec(template.into_bytes()));
-        // Postgres may run as another user, who has to get there.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o711))?;
-        Ok(Self { path, temporary: true })
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if self.temporary {
-            let _ = fs::remove_dir_all(&self.path);
-        }
-    }
-}
 
 /// A running orchestrator.
 #[derive(Debug)]
@@ -99,7 +58,7 @@ pub(crate) struct Stack {
 impl Stack {
     /// Starts everything, and returns when it is ready.
     pub(crate) async fn start(options: &Options) -> Result<Self> {
-        let folder = Folder::open(options.data_dir.as_deref())?;
+        let folder = Folder::open(options.data_dir.as_deref(), "saga-bench-")?;
         let (servers, urls, postgres_version) = servers(options, &folder.path).await?;
         let databases = Databases::open(&urls).await?;
         let definition = Shipped::named("booking").context("the booking saga ships")?.definition();

@@ -1,17 +1,21 @@
 //! Numbers that look drawn, and are the same again for the same seed.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 /// SplitMix64: quick, and good enough for ids and gaps.
 #[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) const fn seeded(seed: u64) -> Self {
+    /// What is drawn follows from the seed.
+    pub const fn seeded(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) const fn next(&mut self) -> u64 {
+    /// 64 bits.
+    pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,18 +23,35 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    pub(crate) fn uuid(&mut self) -> Uuid {
+    /// A random (version 4) UUID.
+    pub fn uuid(&mut self) -> Uuid {
         let bits = (u128::from(self.next()) << 64) | u128::from(self.next());
         uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
     }
 
     /// Below `limit`.
-    pub(crate) const fn below(&mut self, limit: u64) -> u64 {
+    pub const fn below(&mut self, limit: u64) -> u64 {
         ((self.next() as u128 * limit as u128) >> 64) as u64
     }
 
+    /// One of several.
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        of.get(usize::try_from(self.below(of.len() as u64)).unwrap_or(0))
+    }
+
+    /// True once in `of` times.
+    pub const fn once_in(&mut self, of: u64) -> bool {
+        self.below(of) == 0
+    }
+
+    /// A time from `least` to `most`, to the millisecond.
+    pub fn between(&mut self, least: Duration, most: Duration) -> Duration {
+        let span = u64::try_from(most.saturating_sub(least).as_millis()).unwrap_or(u64::MAX);
+        least + Duration::from_millis(self.below(span.saturating_add(1)))
+    }
+
     /// A gap of an exponential distribution whose mean is 1: what lies between the arrivals of a Poisson process.
-    pub(crate) fn exponential(&mut self) -> f64 {
+    pub fn exponential(&mut self) -> f64 {
         // 53 random bits, in (0, 1]
         let drawn = ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
         -drawn.ln()
