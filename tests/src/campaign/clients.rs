@@ -1,7 +1,7 @@
 //! Clients that ask for a booking when it is due, whatever became of those before, ask again under the same key when they
 //! were not told that it was accepted, and remember everything.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -37,13 +37,16 @@ pub(crate) struct Clients {
     seed: u64,
     stop: CancellationToken,
     log: Mutex<Vec<Start>>,
+    /// A resource of which there is nothing left.
+    pub(crate) sold_out: Uuid,
 }
 
 impl Clients {
     /// So many starts a second, which follow from a seed.
-    pub(crate) fn new(rate: u32, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(rate: u32, seed: u64) -> Self {
         let (stop, log) = (CancellationToken::new(), Mutex::default());
-        Arc::new(Self { rate: f64::from(rate), seed, stop, log })
+        let sold_out = Random::seeded(!seed).uuid();
+        Self { rate: f64::from(rate), seed, stop, log, sold_out }
     }
 
     /// No further bookings; those asked for are brought to an answer.
@@ -76,7 +79,7 @@ impl Clients {
                     if under_way.len() < MOST_AT_ONCE {
                         let resource = random.pick(&resources).copied().unwrap_or_default();
                         let (own, user) = (Random::seeded(random.next()), random.uuid());
-                        under_way.push(self.book(stack, own, wish(number, user, resource)));
+                        under_way.push(self.book(stack, own, self.wish(number, user, resource), None));
                         number += 1;
                     }
                 }
@@ -86,19 +89,51 @@ impl Clients {
         while under_way.next().await.is_some() {}
     }
 
-    /// Sees one booking to its acceptance.
-    async fn book(&self, stack: &Stack, mut random: Random, (booking, end): (BookingRequest, End)) {
+    /// So many bookings more, all at once, that are asked for here first.
+    pub(crate) async fn burst(&self, stack: &Stack, random: &mut Random, count: u64, first: &Api) {
+        let resource = random.uuid();
+        let bookings = (0..count).map(|number| {
+            let (own, user) = (Random::seeded(random.next()), random.uuid());
+            self.book(stack, own, self.wish(number, user, resource), Some(first.clone()))
+        });
+        bookings.collect::<FuturesUnordered<_>>().collect::<()>().await;
+    }
+
+    /// The booking of that number, and how it has to end.
+    fn wish(&self, number: u64, user: Uuid, resource: Uuid) -> (BookingRequest, Option<End>) {
+        let (forced, end) = match number % 40 {
+            3 | 13 | 23 | 33 => (Some("declined"), Some(End::Compensated)),
+            7 | 17 | 27 => (Some("unavailable"), Some(End::Completed)),
+            19 => (None, Some(End::Compensated)),
+            29 => (Some("down"), Some(End::Compensated)),
+            // In doubt in the end, unless a worker that dies lets its reply be found.
+            37 => (Some("no_reply"), None),
+            _ => (None, Some(End::Completed)),
+        };
+        let resource = if number % 40 == 19 { self.sold_out } else { resource };
+        (BookingRequest { user, resource, forced, key: Some(user.to_string()), wait_s: None }, end)
+    }
+
+    /// Sees one booking to its acceptance, asking `first` before anybody else.
+    async fn book(
+        &self,
+        stack: &Stack,
+        mut random: Random,
+        (booking, end): (BookingRequest, Option<End>),
+        mut first: Option<Api>,
+    ) {
         let user = Some(booking.user);
         let at = {
             let mut log = lock(&self.log);
-            log.push(Start { user, end: Some(end), ..Start::default() });
+            log.push(Start { user, end, ..Start::default() });
             log.len() - 1
         };
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             lock(&self.log)[at].requests += 1;
-            let answer = match random.pick(&stack.apis()) {
-                Some(api) => ask(api, &booking).await,
+            let api = first.take().or_else(|| random.pick(&stack.apis()).cloned());
+            let answer = match api {
+                Some(api) => ask(&api, &booking).await,
                 None => Answer::None,
             };
             match answer {
@@ -126,18 +161,6 @@ impl Clients {
             }
         }
     }
-}
-
-/// The booking of that number, and how it has to end.
-fn wish(number: u64, user: Uuid, resource: Uuid) -> (BookingRequest, End) {
-    let (forced, end) = match number % 40 {
-        3 | 13 | 23 | 33 => (Some("declined"), End::Compensated),
-        7 | 17 | 27 => (Some("unavailable"), End::Completed),
-        29 => (Some("down"), End::Compensated),
-        37 => (Some("no_reply"), End::Completed),
-        _ => (None, End::Completed),
-    };
-    (BookingRequest { user, resource, forced, key: Some(user.to_string()), wait_s: None }, end)
 }
 
 enum Answer {

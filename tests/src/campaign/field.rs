@@ -9,7 +9,9 @@ use saga_defs::time::Timestamp;
 use time::OffsetDateTime;
 
 use super::base::Base;
+use super::clients::Clients;
 use super::options::Options;
+use super::run::Plan;
 use crate::database::Database;
 use crate::ground::Ground;
 use crate::oracle::evidence::Planted;
@@ -58,6 +60,7 @@ pub(crate) struct Field {
     pub(crate) stack: Stack,
     pub(crate) base: Arc<Base>,
     pub(crate) links: Arc<Links>,
+    pub(crate) clients: Clients,
     /// Records that a stranger has published.
     pub(crate) planted: Mutex<Vec<Planted>>,
     orchestrators: usize,
@@ -66,7 +69,8 @@ pub(crate) struct Field {
 
 impl Field {
     /// Starts everything, and returns when it is ready.
-    pub(crate) async fn start(base: &Arc<Base>, options: &Options, number: usize) -> Result<Self> {
+    pub(crate) async fn start(base: &Arc<Base>, options: &Options, plan: &Plan<'_>) -> Result<Self> {
+        let number = plan.number;
         let definitions = recipes::definitions(&recipes::catalog()?)?;
         let kafka = base.kafka(&definitions).await.context("the broker")?;
         let database = async |kind: &str| {
@@ -105,10 +109,12 @@ impl Field {
             stack,
             base: base.clone(),
             links,
+            clients: Clients::new(options.rate, plan.seed),
             planted: Mutex::default(),
             orchestrators: options.orchestrators.into(),
             workers: options.workers.into(),
         };
+        field.stack.set_capacity(field.clients.sold_out, 0).await?;
         field.complete().await?;
         Ok(field)
     }

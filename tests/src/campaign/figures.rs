@@ -33,6 +33,8 @@ pub(crate) struct Outcome {
     pub(crate) dead_letters: usize,
     /// From the end or halt of an orchestrator to the claim of each of its shards by another, in milliseconds, in order.
     pub(crate) takeovers_ms: Vec<u64>,
+    /// From the moment at which harm was taken back to the next end of a saga, in milliseconds, in order.
+    pub(crate) recoveries_ms: Vec<u64>,
     /// The longest time without an end of a saga, in milliseconds.
     pub(crate) standstill_ms: u64,
     /// The most that one process held.
@@ -57,11 +59,11 @@ impl Outcome {
             self.repeated_starts
         )
     }
+}
 
-    /// How long take-overs took: in the middle, and the longest.
-    pub(crate) fn takeover_ms(&self) -> Option<(u64, u64)> {
-        Some((*self.takeovers_ms.get(self.takeovers_ms.len() / 2)?, *self.takeovers_ms.last()?))
-    }
+/// The one in the middle, and the longest.
+pub(crate) fn middle_and_most(times: &[u64]) -> Option<(u64, u64)> {
+    Some((*times.get(times.len() / 2)?, *times.last()?))
 }
 
 /// Of a run whose evidence this is.
@@ -74,7 +76,9 @@ pub(crate) fn outcome(
     let seen = Seen::of(evidence);
     let victims: Vec<(String, Timestamp)> =
         injections.iter().flat_map(|injection| injection.victims.clone()).collect();
-    let ends = evidence.sagas.iter().filter_map(|row| row.finished_at).collect();
+    let mut ends: Vec<Timestamp> = evidence.sagas.iter().filter_map(|row| row.finished_at).collect();
+    ends.sort_unstable();
+    let healed: Vec<Timestamp> = injections.iter().map(|injection| injection.healed).collect();
     Outcome {
         name: plan.name.to_owned(),
         seed: plan.seed,
@@ -92,7 +96,8 @@ pub(crate) fn outcome(
         duplicates: duplicates(evidence),
         dead_letters: evidence.kept.len(),
         takeovers_ms: takeovers(&victims, &evidence.updates),
-        standstill_ms: standstill(ends),
+        recoveries_ms: recoveries(&healed, &ends),
+        standstill_ms: standstill(&ends),
         most_resident_mib: evidence.used.iter().map(|used| used.resident_mib).max().unwrap_or(0),
         most_files: evidence.used.iter().map(|used| used.files).max().unwrap_or(0),
         violations,
@@ -136,9 +141,19 @@ fn takeovers(victims: &[(String, Timestamp)], updates: &[Update]) -> Vec<u64> {
     taken
 }
 
-/// The longest time between two ends.
-fn standstill(mut ends: Vec<Timestamp>) -> u64 {
-    ends.sort_unstable();
+/// How long after each of these moments the next saga ended.
+fn recoveries(healed: &[Timestamp], ends: &[Timestamp]) -> Vec<u64> {
+    let next = |at: &Timestamp| {
+        let end = ends.get(ends.partition_point(|end| end < at))?;
+        u64::try_from(end.since(*at).as_millis()).ok()
+    };
+    let mut recoveries: Vec<u64> = healed.iter().filter_map(next).collect();
+    recoveries.sort_unstable();
+    recoveries
+}
+
+/// The longest time between two ends, which are in order.
+fn standstill(ends: &[Timestamp]) -> u64 {
     let gaps = ends.windows(2).map(|pair| pair[1].since(pair[0]).as_millis());
     u64::try_from(gaps.max().unwrap_or(0)).unwrap_or(u64::MAX)
 }
@@ -168,6 +183,7 @@ mod tests {
         ];
         assert_eq!(takeovers(&[("a".to_owned(), at(100))], &updates), [50, 300]);
         assert!(takeovers(&[("d".to_owned(), at(100))], &updates).is_empty());
-        assert_eq!(standstill(vec![at(5), at(700), at(0)]), 695);
+        assert_eq!(standstill(&[at(0), at(5), at(700)]), 695);
+        assert_eq!(recoveries(&[at(6), at(1), at(701)], &[at(0), at(5), at(700)]), [4, 694]);
     }
 }

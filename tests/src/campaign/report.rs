@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::faults::{Fault, Needs};
-use super::figures::Outcome;
+use super::figures::{Outcome, middle_and_most};
 use super::options::Options;
 
 /// So many violations of a run are named.
@@ -85,8 +85,8 @@ impl Report {
         );
         text.push_str(
             "| run | seed | strikes | sagas | of these compensated | starts repeated | duplicates absorbed | dead letters \
-             | take-over p50 / max, ms | longest standstill, ms | memory, MiB | verdict |\n\
-             | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+             | take-over p50 / max, ms | first end after healing p50 / max, ms | longest standstill, ms | memory, MiB | verdict |\n\
+             | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
         for run in &self.runs {
             row(&mut text, run);
@@ -109,15 +109,17 @@ impl Report {
 }
 
 fn row(text: &mut String, run: &Outcome) {
-    let takeover =
-        run.takeover_ms().map_or_else(|| "-".to_owned(), |(middle, most)| format!("{middle} / {most}"));
+    let times = |times: &[u64]| {
+        middle_and_most(times).map_or_else(|| "-".to_owned(), |(middle, most)| format!("{middle} / {most}"))
+    };
+    let (takeover, recovery) = (times(&run.takeovers_ms), times(&run.recoveries_ms));
     let verdict = match run.violations.len() {
         0 => "holds".to_owned(),
         count => format!("**{count} violations**"),
     };
     let _ = writeln!(
         text,
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {takeover} | {} | {} | {verdict} |",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {takeover} | {recovery} | {} | {} | {verdict} |",
         run.name,
         run.seed,
         run.injections.len(),

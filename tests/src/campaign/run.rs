@@ -8,7 +8,6 @@ use saga_defs::time::Timestamp;
 use tokio::time::sleep;
 
 use super::base::Base;
-use super::clients::Clients;
 use super::faults::Fault;
 use super::field::{Field, lock, now};
 use super::figures::{self, Outcome};
@@ -57,13 +56,13 @@ impl Plan<'_> {
 
 /// Runs a plan. What does not hold is part of the outcome; an error is one of the campaign itself.
 pub(crate) async fn run(base: &Arc<Base>, options: &Options, plan: &Plan<'_>) -> Result<Outcome> {
-    let field = Field::start(base, options, plan.number).await.context("the stack")?;
-    let clients = Clients::new(options.rate, plan.seed);
+    let field = Field::start(base, options, plan).await.context("the stack")?;
+    let clients = &field.clients;
     let injections = Mutex::default();
     let used = Mutex::default();
     let (raged, calm) = {
         let story = async {
-            let told = story(&field, &clients, plan, &injections).await;
+            let told = story(&field, plan, &injections).await;
             clients.stop();
             told
         };
@@ -107,14 +106,10 @@ fn error_as_violation(error: &anyhow::Error) -> Violation {
 type Calm = Vec<(Timestamp, Timestamp)>;
 
 /// Calm, harm, healing, calm; gives the times in which something had to end in every five seconds.
-async fn story(
-    field: &Field,
-    clients: &Clients,
-    plan: &Plan<'_>,
-    injections: &Mutex<Vec<Injection>>,
-) -> (Result<()>, Calm) {
-    let warm =
-        eventually("clients are served", WARM_LIMIT, async || Ok((clients.accepted() >= WARM).then_some(())));
+async fn story(field: &Field, plan: &Plan<'_>, injections: &Mutex<Vec<Injection>>) -> (Result<()>, Calm) {
+    let warm = eventually("clients are served", WARM_LIMIT, async || {
+        Ok((field.clients.accepted() >= WARM).then_some(()))
+    });
     if let Err(error) = warm.await {
         return (Err(error), Vec::new());
     }

@@ -4,6 +4,7 @@ mod broker;
 mod postgres;
 mod processes;
 mod records;
+mod sagas;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -46,10 +47,16 @@ pub(crate) enum Needs {
 pub(crate) enum Fault {
     /// kill -9 of an orchestrator at any moment: before a commit, after it, between publication and watermark
     KillOrchestrator,
+    /// kill -9 of an orchestrator while many starts are on their way to it; their clients ask again under the same keys
+    KillWithStarts,
     /// kill -9 of a worker at any moment: before its commit, after it, before its reply
     KillWorker,
     /// An orchestrator stands still for longer than its session, another takes over, then it wakes
     FreezeOwner,
+    /// All orchestrators stand still, and all their timers are due when they wake
+    FreezeAll,
+    /// Workers of one kind stand still: their replies come late, or after the last attempt
+    FreezeWorkers,
     /// An orchestrator is told to stop, under load
     TerminateOrchestrator,
     /// An orchestrator is killed again and again while it recovers
@@ -90,6 +97,10 @@ pub(crate) enum Fault {
     Duplicates,
     /// Records that belong to nothing, and some that nobody can read
     Strays,
+    /// Operators cancel sagas while their replies come
+    Cancels,
+    /// The rows of one saga in twenty are refused; it is parked, and an operator sends it on its way again
+    PoisonRows,
 }
 
 /// What is to be known of a fault.
@@ -123,10 +134,13 @@ impl Facts {
 
 impl Fault {
     /// All of them, in the order in which they are run.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::KillOrchestrator,
+        Self::KillWithStarts,
         Self::KillWorker,
         Self::FreezeOwner,
+        Self::FreezeAll,
+        Self::FreezeWorkers,
         Self::TerminateOrchestrator,
         Self::CrashLoop,
         Self::Rebalances,
@@ -147,13 +161,18 @@ impl Fault {
         Self::BrokerAway,
         Self::Duplicates,
         Self::Strays,
+        Self::Cancels,
+        Self::PoisonRows,
     ];
 
     const fn facts(self) -> Facts {
         match self {
-            Self::KillOrchestrator => Facts::new("kill-orchestrator", &[1, 2, 3, 4]),
+            Self::KillOrchestrator => Facts::new("kill-orchestrator", &[1, 2, 3]),
+            Self::KillWithStarts => Facts::new("kill-with-starts", &[4]),
             Self::KillWorker => Facts::new("kill-worker", &[24]),
             Self::FreezeOwner => Facts::new("freeze-owner", &[6]),
+            Self::FreezeAll => Facts::new("freeze-all", &[14]),
+            Self::FreezeWorkers => Facts::new("freeze-workers", &[17, 23, 28]).failing(),
             Self::TerminateOrchestrator => Facts::new("terminate-orchestrator", &[8]),
             Self::CrashLoop => Facts::new("crash-loop", &[5]),
             Self::Rebalances => Facts::new("rebalances", &[48]),
@@ -174,6 +193,8 @@ impl Fault {
             Self::BrokerAway => Facts::new("broker-away", &[40]).on(Needs::Embedded).settling(30),
             Self::Duplicates => Facts::new("duplicates", &[15, 16, 18]),
             Self::Strays => Facts::new("strays", &[21, 22, 30, 31, 34, 39]),
+            Self::Cancels => Facts::new("cancels", &[19]).failing(),
+            Self::PoisonRows => Facts::new("poison-rows", &[63]).failing(),
         }
     }
 
@@ -201,8 +222,11 @@ impl Fault {
     pub(crate) async fn strike(self, field: &Field, random: &mut Random, left: Duration) -> Result<Harm> {
         match self {
             Self::KillOrchestrator => processes::kill_orchestrator(field, random).await,
+            Self::KillWithStarts => processes::kill_with_starts_in_flight(field, random).await,
             Self::KillWorker => processes::kill_worker(field, random).await,
             Self::FreezeOwner => processes::freeze_owner(field, random).await,
+            Self::FreezeAll => processes::freeze_all(field, random).await,
+            Self::FreezeWorkers => processes::freeze_workers(field, random).await,
             Self::TerminateOrchestrator => processes::terminate(field, random).await,
             Self::CrashLoop => processes::crash_loop(field, random).await,
             Self::Rebalances => processes::rebalances(field, random, left).await,
@@ -223,6 +247,8 @@ impl Fault {
             Self::BrokerAway => broker::go_away(field, random).await,
             Self::Duplicates => records::repeat(field).await,
             Self::Strays => records::stray(field, random).await,
+            Self::Cancels => sagas::cancel(field, random).await,
+            Self::PoisonRows => sagas::poison(field).await,
         }
     }
 }

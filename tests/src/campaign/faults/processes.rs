@@ -17,6 +17,11 @@ use crate::wait::eventually;
 const MISSED: Duration = Duration::from_secs(8);
 /// Longer than a group waits for a member that says nothing, give or take.
 const FROZEN: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(20));
+/// From less than a step waits to more than all of its attempts.
+const SILENT: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(40));
+/// Starts that are on their way to an orchestrator when it dies, and how long they had at most.
+const IN_FLIGHT: u64 = 40;
+const FLIGHT: Duration = Duration::from_millis(60);
 /// How often one that recovers is killed.
 const CRASHES: u64 = 10;
 /// From the start of a process to its death, in a crash loop: it may be anywhere in its recovery.
@@ -40,6 +45,23 @@ pub(super) async fn kill_orchestrator(field: &Field, random: &mut Random) -> Res
     Ok(Harm { what: format!("{}, missed for {missed:?}", victim.service.name()), victims })
 }
 
+pub(super) async fn kill_with_starts_in_flight(field: &Field, random: &mut Random) -> Result<Harm> {
+    let victim = any(field, random)?;
+    let mut own = Random::seeded(random.next());
+    let after = random.between(Duration::ZERO, FLIGHT);
+    let kill = async {
+        sleep(after).await;
+        victim.service.kill()?;
+        let at = now();
+        field.complete().await?;
+        anyhow::Ok(at)
+    };
+    let (at, ()) = tokio::join!(kill, field.clients.burst(&field.stack, &mut own, IN_FLIGHT, &victim.api));
+    let victims = vec![(victim.service.name().to_owned(), at?)];
+    let name = victim.service.name();
+    Ok(Harm { what: format!("{name}, {after:?} after {IN_FLIGHT} starts"), victims })
+}
+
 pub(super) async fn kill_worker(field: &Field, random: &mut Random) -> Result<Harm> {
     let program = *random.pick(&WORKERS).context("two kinds")?;
     let victim = random.pick(&field.stack.workers(program)).cloned().context("a worker runs")?;
@@ -60,6 +82,34 @@ pub(super) async fn freeze_owner(field: &Field, random: &mut Random) -> Result<H
     // One that finds itself without its shards for too long ends, so that somebody starts it anew.
     field.complete().await?;
     Ok(Harm { what: format!("{} for {frozen:?}", victim.service.name()), victims })
+}
+
+pub(super) async fn freeze_all(field: &Field, random: &mut Random) -> Result<Harm> {
+    let all = field.stack.orchestrators();
+    let frozen = random.between(FROZEN.0, FROZEN.1);
+    for orchestrator in &all {
+        orchestrator.service.signal(Signal::Stop)?;
+    }
+    sleep(frozen).await;
+    for orchestrator in &all {
+        orchestrator.service.signal(Signal::Continue)?;
+    }
+    field.complete().await?;
+    Ok(Harm::of(format!("{} orchestrators for {frozen:?}", all.len())))
+}
+
+pub(super) async fn freeze_workers(field: &Field, random: &mut Random) -> Result<Harm> {
+    let program = *random.pick(&WORKERS).context("two kinds")?;
+    let all = field.stack.workers(program);
+    let frozen = random.between(SILENT.0, SILENT.1);
+    for worker in &all {
+        worker.signal(Signal::Stop)?;
+    }
+    sleep(frozen).await;
+    for worker in &all {
+        worker.signal(Signal::Continue)?;
+    }
+    Ok(Harm::of(format!("each {} for {frozen:?}", program.name())))
 }
 
 pub(super) async fn terminate(field: &Field, random: &mut Random) -> Result<Harm> {
