@@ -77,7 +77,9 @@ impl Clients {
                 () = sleep_until(due) => {
                     due += Duration::from_secs_f64(random.exponential() / self.rate);
                     if under_way.len() < MOST_AT_ONCE {
-                        let resource = random.pick(&resources).copied().unwrap_or_default();
+                        // A quarter of all want the same.
+                        let wanted = if random.once_in(4) { &resources[..1] } else { &resources[..] };
+                        let resource = random.pick(wanted).copied().unwrap_or_default();
                         let (own, user) = (Random::seeded(random.next()), random.uuid());
                         under_way.push(self.book(stack, own, self.wish(number, user, resource), None));
                         number += 1;

@@ -22,6 +22,8 @@ pub(crate) struct Outcome {
     /// Starts that clients asked for, and how many of them were accepted.
     pub(crate) starts: usize,
     pub(crate) accepted: usize,
+    /// Sagas that were started in a second, on average, from the beginning of harm until it was taken back.
+    pub(crate) started_per_s_during_harm: f64,
     /// Requests beyond the first of each start.
     pub(crate) repeated_starts: u64,
     pub(crate) completed: usize,
@@ -78,6 +80,7 @@ pub(crate) fn outcome(
         injections.iter().flat_map(|injection| injection.victims.clone()).collect();
     let mut ends: Vec<Timestamp> = evidence.sagas.iter().filter_map(|row| row.finished_at).collect();
     ends.sort_unstable();
+    let started_per_s_during_harm = started_per_s(&injections, evidence);
     let healed: Vec<Timestamp> = injections.iter().map(|injection| injection.healed).collect();
     Outcome {
         name: plan.name.to_owned(),
@@ -85,6 +88,7 @@ pub(crate) fn outcome(
         injections,
         starts: evidence.starts.len(),
         accepted: evidence.starts.iter().filter(|start| !start.accepted.is_empty()).count(),
+        started_per_s_during_harm,
         repeated_starts: evidence
             .starts
             .iter()
@@ -102,6 +106,15 @@ pub(crate) fn outcome(
         most_files: evidence.used.iter().map(|used| used.files).max().unwrap_or(0),
         violations,
     }
+}
+
+/// Sagas by second of the times in which harm was done.
+fn started_per_s(injections: &[Injection], evidence: &Evidence) -> f64 {
+    let started = evidence.sagas.iter().filter(|row| {
+        injections.iter().any(|harm| harm.at <= row.started_at && row.started_at <= harm.healed)
+    });
+    let seconds: f64 = injections.iter().map(|harm| harm.healed.since(harm.at).as_secs_f64()).sum();
+    started.count() as f64 / seconds.max(0.001)
 }
 
 /// Records beyond the first of each sending, by topic.

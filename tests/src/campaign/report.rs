@@ -84,9 +84,9 @@ impl Report {
             self.minutes_of_harm
         );
         text.push_str(
-            "| run | seed | strikes | sagas | of these compensated | starts repeated | duplicates absorbed | dead letters \
+            "| run | seed | strikes | sagas | of these compensated | started per s during harm | starts repeated | duplicates absorbed | dead letters \
              | take-over p50 / max, ms | first end after healing p50 / max, ms | longest standstill, ms | memory, MiB | verdict |\n\
-             | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+             | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         );
         for run in &self.runs {
             row(&mut text, run);
@@ -119,12 +119,13 @@ fn row(text: &mut String, run: &Outcome) {
     };
     let _ = writeln!(
         text,
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {takeover} | {recovery} | {} | {} | {verdict} |",
+        "| {} | {} | {} | {} | {} | {:.1} | {} | {} | {} | {takeover} | {recovery} | {} | {} | {verdict} |",
         run.name,
         run.seed,
         run.injections.len(),
         run.completed + run.compensated,
         run.compensated,
+        run.started_per_s_during_harm,
         run.repeated_starts,
         run.duplicates.values().sum::<u64>(),
         run.dead_letters,

@@ -79,6 +79,8 @@ pub(crate) enum Fault {
     PinnedHorizon,
     /// A table is locked for a while
     LockedTables,
+    /// Days of the journal are made and dropped
+    PartitionMaintenance,
     /// The broker stands still and goes on, again and again
     BrokerFreeze,
     /// The broker is killed and comes back later, with what it stored
@@ -99,6 +101,8 @@ pub(crate) enum Fault {
     Strays,
     /// Operators cancel sagas while their replies come
     Cancels,
+    /// More people look at lists and histories than there are connections for it
+    Lookers,
     /// The rows of one saga in twenty are refused; it is parked, and an operator sends it on its way again
     PoisonRows,
 }
@@ -134,7 +138,7 @@ impl Facts {
 
 impl Fault {
     /// All of them, in the order in which they are run.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::KillOrchestrator,
         Self::KillWithStarts,
         Self::KillWorker,
@@ -152,6 +156,7 @@ impl Fault {
         Self::Refusals,
         Self::PinnedHorizon,
         Self::LockedTables,
+        Self::PartitionMaintenance,
         Self::BrokerFreeze,
         Self::BrokerCrash,
         Self::BrokerCuts,
@@ -162,6 +167,7 @@ impl Fault {
         Self::Duplicates,
         Self::Strays,
         Self::Cancels,
+        Self::Lookers,
         Self::PoisonRows,
     ];
 
@@ -184,6 +190,7 @@ impl Fault {
             Self::Refusals => Facts::new("refusals", &[62]).failing(),
             Self::PinnedHorizon => Facts::new("pinned-horizon", &[64]),
             Self::LockedTables => Facts::new("locked-tables", &[68]).failing(),
+            Self::PartitionMaintenance => Facts::new("partition-maintenance", &[68]),
             Self::BrokerFreeze => Facts::new("broker-freeze", &[42]).on(Needs::OwnKafka).settling(30),
             Self::BrokerCrash => Facts::new("broker-crash", &[40, 44]).on(Needs::OwnKafka).settling(30),
             Self::BrokerCuts => Facts::new("broker-cuts", &[54]).on(Needs::OwnKafka),
@@ -194,6 +201,7 @@ impl Fault {
             Self::Duplicates => Facts::new("duplicates", &[15, 16, 18]),
             Self::Strays => Facts::new("strays", &[21, 22, 30, 31, 34, 39]),
             Self::Cancels => Facts::new("cancels", &[19]).failing(),
+            Self::Lookers => Facts::new("lookers", &[66]),
             Self::PoisonRows => Facts::new("poison-rows", &[63]).failing(),
         }
     }
@@ -238,6 +246,7 @@ impl Fault {
             Self::Refusals => postgres::refuse(field).await,
             Self::PinnedHorizon => postgres::pin_horizon(field).await,
             Self::LockedTables => postgres::lock_tables(field, random).await,
+            Self::PartitionMaintenance => postgres::maintain_partitions(field, random).await,
             Self::BrokerFreeze => broker::freeze(field).await,
             Self::BrokerCrash => broker::crash(field, random).await,
             Self::BrokerCuts => broker::cut(field, random).await,
@@ -248,6 +257,7 @@ impl Fault {
             Self::Duplicates => records::repeat(field).await,
             Self::Strays => records::stray(field, random).await,
             Self::Cancels => sagas::cancel(field, random).await,
+            Self::Lookers => sagas::look(field, random).await,
             Self::PoisonRows => sagas::poison(field).await,
         }
     }

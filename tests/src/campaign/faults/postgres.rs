@@ -29,6 +29,8 @@ const SILENT: (Duration, Duration) = (Duration::from_secs(3), Duration::from_sec
 const REFUSING: Duration = Duration::from_secs(10);
 /// How long an old snapshot keeps dead rows from being removed.
 const PINNED: Duration = Duration::from_secs(20);
+/// Days of the journal that are made and dropped.
+const DAYS: u32 = 20;
 /// How long a table is locked, and between two times that it is.
 const LOCKED: Duration = Duration::from_millis(1_500);
 
@@ -154,4 +156,16 @@ pub(super) async fn lock_tables(field: &Field, random: &mut Random) -> Result<Ha
     );
     databases(field)[database].execute(&statement).await?;
     Ok(Harm::of(format!("{table} for {LOCKED:?}")))
+}
+
+/// Days of the journal are made and dropped while every commit writes to it.
+pub(super) async fn maintain_partitions(field: &Field, random: &mut Random) -> Result<Harm> {
+    let sagas = &field.stack.sagas;
+    for year in 2_100..2_100 + DAYS {
+        let day = format!("FROM ('{year}-01-01') TO ('{year}-01-02')");
+        sagas.execute(&format!("CREATE TABLE journal_{year} PARTITION OF journal FOR VALUES {day}")).await?;
+        sleep(random.between(Duration::ZERO, BREAK_EVERY)).await;
+        sagas.execute(&format!("DROP TABLE journal_{year}")).await?;
+    }
+    Ok(Harm::of(format!("{DAYS} days")))
 }

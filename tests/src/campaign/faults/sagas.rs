@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use saga_defs::ids::SagaId;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Harm;
 use crate::campaign::field::Field;
@@ -15,6 +15,11 @@ use crate::wait::eventually;
 const ROUNDS: usize = 20;
 const CANCELLED: u64 = 3;
 const BETWEEN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// People at the console, for how long, and what they look at.
+const LOOKERS: usize = 30;
+const LOOKED_AT: Duration = Duration::from_secs(10);
+const PAGES: [&str; 4] =
+    ["/api/sagas?limit=100", "/api/sagas?status=completed&limit=100", "/api/dead-letters", "/metrics"];
 /// How long rows are refused.
 const POISONED: Duration = Duration::from_secs(6);
 /// How long it may take until all sagas that were parked have been sent on their way.
@@ -38,6 +43,25 @@ pub(super) async fn cancel(field: &Field, random: &mut Random) -> Result<Harm> {
         sleep(random.between(BETWEEN.0, BETWEEN.1)).await;
     }
     Ok(Harm::of(format!("{done} of {asked} sagas")))
+}
+
+/// People who look at lists and histories, more of them than there are connections for that.
+pub(super) async fn look(field: &Field, random: &mut Random) -> Result<Harm> {
+    let until = Instant::now() + LOOKED_AT;
+    let looks = (0..LOOKERS).map(|_| {
+        let mut random = Random::seeded(random.next());
+        async move {
+            let mut answers = 0_u64;
+            while Instant::now() < until {
+                let Some(api) = random.pick(&field.stack.apis()).cloned() else { continue };
+                let path = random.pick(&PAGES).copied().unwrap_or("/livez");
+                answers += u64::from(api.get(path).await.is_ok());
+            }
+            answers
+        }
+    });
+    let answers: u64 = futures::future::join_all(looks).await.into_iter().sum();
+    Ok(Harm::of(format!("{LOOKERS} people got {answers} answers in {LOOKED_AT:?}")))
 }
 
 /// The rows of one saga in twenty violate a constraint, but for that which parks it.
