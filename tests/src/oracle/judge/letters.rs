@@ -10,6 +10,8 @@ use super::{Violation, World, violation};
 use crate::oracle::evidence::{Letter, Place};
 
 const INBOX: &str = "saga.inbox";
+/// The header with a letter's id.
+const ID: &str = "saga-dlq-id";
 /// Where everyone is told of dead letters.
 const DEAD_LETTERS: &str = "saga.dead-letters";
 
@@ -95,10 +97,32 @@ fn exported(
     found: &mut Vec<Violation>,
 ) {
     let Some(dump) = world.evidence.topics.get(DEAD_LETTERS) else { return };
+    let mut of_commands: HashMap<String, (&Letter, bool)> = world
+        .evidence
+        .kept
+        .iter()
+        .filter(|letter| letter.place.is_none())
+        .map(|letter| (letter.id.to_string(), (letter, false)))
+        .collect();
     let mut seen: HashSet<Place> = HashSet::new();
     for letter in &dump.records {
+        // A command that nobody could carry out was on several offsets: it is held against what is kept.
+        let id = letter.headers.text(ID).unwrap_or_default();
+        if let Some((kept, told)) = of_commands.get_mut(id) {
+            *told = true;
+            let original = DeadLetterHeaders::original(&letter.headers);
+            if (&letter.key, &letter.value, &original) != (&kept.key, &kept.value, &kept.headers) {
+                let detail = format!("{} on {DEAD_LETTERS} is not what is kept", kept.id);
+                found.push(violation(7, "altered dead letter", detail));
+            }
+            continue;
+        }
         let Ok(headers) = DeadLetterHeaders::read(&letter.headers) else {
-            found.push(violation(7, "altered dead letter", format!("without its cause: {letter:?}")));
+            found.push(violation(
+                7,
+                "altered dead letter",
+                format!("without its cause: {:?}", letter.headers),
+            ));
             continue;
         };
         let place =
@@ -113,6 +137,10 @@ fn exported(
         }
         seen.insert(place);
     }
+    let untold = of_commands.iter().filter(|(_, (_, told))| dump.whole && !told);
+    found.extend(
+        untold.map(|(id, _)| violation(7, "dead letter not told", format!("{id} is not on the topic"))),
+    );
     let missing = kept.keys().filter(|place| dump.whole && !seen.contains(**place));
     found.extend(
         missing.map(|place| violation(7, "dead letter not told", format!("{place} is not on the topic"))),

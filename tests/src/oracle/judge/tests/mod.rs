@@ -283,7 +283,11 @@ fn an_altered_dead_letter() {
     insta::assert_snapshot!(found(|all| {
         commands(all, "saga.dead-letters")[0].timestamp_ms = Some(7);
     }), @"I7 altered dead letter: 00000000-0000-0000-0000-000000000077 on saga.dead-letters is not the record at saga.inbox 3/9");
-    insta::assert_snapshot!(found(|all| commands(all, "saga.dead-letters").clear()), @"I7 dead letter not told: saga.inbox 3/9 is not on the topic");
+    insta::assert_snapshot!(found(|all| commands(all, "saga.dead-letters")[1].key = None), @"I7 altered dead letter: 00000000-0000-0000-0000-000000000078 on saga.dead-letters is not what is kept");
+    insta::assert_snapshot!(found(|all| commands(all, "saga.dead-letters").clear()), @r"
+    I7 dead letter not told: 00000000-0000-0000-0000-000000000078 is not on the topic
+    I7 dead letter not told: saga.inbox 3/9 is not on the topic
+    ");
 }
 
 #[test]

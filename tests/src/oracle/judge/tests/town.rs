@@ -1,6 +1,6 @@
 //! A small world in which everything is well: three bookings, of which one completes (A), one is declined (B) and one is
-//! in doubt and undone in two steps (C); and one record of a stranger that became a dead letter. The journal is the real
-//! machine's.
+//! in doubt and undone in two steps (C); one record of a stranger that became a dead letter, and one command that did. The
+//! journal is the real machine's.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use orchestrator::store::body::{body_of, json};
 use orchestrator::store::snapshot::{JournalLine, SagaLine, ShardLine, Small};
 use saga_defs::Data;
 use saga_defs::definition::Definition;
-use saga_defs::ids::{CommandId, DeadLetterId, Direction, SagaId, ShardCount};
+use saga_defs::ids::{Attempt, CommandId, DeadLetterId, Direction, SagaId, ShardCount};
 use saga_defs::machine::{self, Moment, Moved, Transition};
 use saga_defs::saga::{Effect, Event, Outcome, Refusal, Saga, State, Try};
 use saga_defs::time::Timestamp;
@@ -338,6 +338,33 @@ impl Town {
             place: Some(place.clone()),
             key: record.key,
             value: record.value,
+            headers,
+        });
+        let command = CommandHeaders {
+            saga_id: A,
+            definition: self.recipe.id.clone(),
+            step: "charge-payment".into(),
+            direction: Direction::Forward,
+            command_id: CommandId::derive(A, "charge-payment", Direction::Forward),
+            attempt: Attempt::FIRST,
+            redrive: 0,
+            reply_topic: "saga.inbox".into(),
+            reply_partition: 3,
+            deadline: self.now,
+            message_type: "x.X".into(),
+            traceparent: None,
+        };
+        let (headers, id) = (command.write(), DeadLetterId::from_uuid(Uuid::from_u128(0x78)));
+        let mut told = headers.clone();
+        told.push("saga-dlq-original-headers", headers.len().to_string());
+        told.push_text("saga-dlq-id", id);
+        self.put("saga.dead-letters", 1, A, Some(b"charge".to_vec()), told);
+        self.evidence.kept.push(Letter {
+            id: id.as_uuid(),
+            reason: "gateway_unavailable".to_owned(),
+            place: None,
+            key: Some(A.to_string().into_bytes()),
+            value: Some(b"charge".to_vec()),
             headers,
         });
         self.evidence.planted.push(Planted { place, letter: &["undecodable"] });
