@@ -52,6 +52,7 @@ pub(super) fn judge(world: &World<'_>, found: &mut Vec<Violation>) {
         }
     }
     exported(world, &kept, &dumped, found);
+    commands_exported(world, found);
 }
 
 /// Whether a record led to something.
@@ -97,24 +98,10 @@ fn exported(
     found: &mut Vec<Violation>,
 ) {
     let Some(dump) = world.evidence.topics.get(DEAD_LETTERS) else { return };
-    let mut of_commands: HashMap<String, (&Letter, bool)> = world
-        .evidence
-        .kept
-        .iter()
-        .filter(|letter| letter.place.is_none())
-        .map(|letter| (letter.id.to_string(), (letter, false)))
-        .collect();
     let mut seen: HashSet<Place> = HashSet::new();
     for letter in &dump.records {
-        // A command that nobody could carry out was on several offsets: it is held against what is kept.
         let id = letter.headers.text(ID).unwrap_or_default();
-        if let Some((kept, told)) = of_commands.get_mut(id) {
-            *told = true;
-            let original = DeadLetterHeaders::original(&letter.headers);
-            if (&letter.key, &letter.value, &original) != (&kept.key, &kept.value, &kept.headers) {
-                let detail = format!("{} on {DEAD_LETTERS} is not what is kept", kept.id);
-                found.push(violation(7, "altered dead letter", detail));
-            }
+        if world.evidence.kept.iter().any(|kept| kept.place.is_none() && kept.id.to_string() == id) {
             continue;
         }
         let Ok(headers) = DeadLetterHeaders::read(&letter.headers) else {
@@ -137,10 +124,6 @@ fn exported(
         }
         seen.insert(place);
     }
-    let untold = of_commands.iter().filter(|(_, (_, told))| dump.whole && !told);
-    found.extend(
-        untold.map(|(id, _)| violation(7, "dead letter not told", format!("{id} is not on the topic"))),
-    );
     let missing = kept.keys().filter(|place| dump.whole && !seen.contains(**place));
     found.extend(
         missing.map(|place| violation(7, "dead letter not told", format!("{place} is not on the topic"))),
@@ -149,6 +132,30 @@ fn exported(
     found.extend(unkept.map(|place| {
         violation(6, "dead letter not kept", format!("{place} is on the topic, and nobody keeps it"))
     }));
+}
+
+/// The letter of a command that nobody could carry out is on the topic as it is kept. The command was on several offsets,
+/// and each time that its saga gets stuck on it the letter is told anew, with the attempt that was the last.
+fn commands_exported(world: &World<'_>, found: &mut Vec<Violation>) {
+    let Some(dump) = world.evidence.topics.get(DEAD_LETTERS) else { return };
+    for kept in world.evidence.kept.iter().filter(|letter| letter.place.is_none()) {
+        let id = kept.id.to_string();
+        let mut told = dump.records.iter().filter(|record| record.headers.text(ID) == Some(&id)).peekable();
+        if told.peek().is_none() {
+            if dump.whole {
+                found.push(violation(7, "dead letter not told", format!("{id} is not on the topic")));
+            }
+            continue;
+        }
+        let is_kept = |record: &Received| {
+            let original = DeadLetterHeaders::original(&record.headers);
+            (&record.key, &record.value, &original) == (&kept.key, &kept.value, &kept.headers)
+        };
+        if !told.any(is_kept) {
+            let detail = format!("{id} on {DEAD_LETTERS} is not what is kept");
+            found.push(violation(7, "altered dead letter", detail));
+        }
+    }
 }
 
 /// What a record says of itself.
