@@ -24,8 +24,10 @@ use crate::record::Received;
 const POLL_WAIT: Duration = Duration::from_millis(50);
 /// How long a poll waits while a batch is held back.
 const HELD_POLL_WAIT: Duration = Duration::from_millis(5);
-/// How long to wait for room in the queue before the partitions are paused: a pause throws away what was fetched ahead.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long to wait for room in the queue before the partitions are paused. A pause throws away what was fetched ahead,
+/// and after it librdkafka takes up to a second to fetch again; so it is not for a batch that takes a little longer. While
+/// we wait nothing but a rebalance is late.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How often a failure is told at most.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long one question for offsets may take at an assignment; it is repeated until there is an answer.
