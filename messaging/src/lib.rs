@@ -2,7 +2,7 @@
 //!
 //! The only crate that knows librdkafka. What every client relies on is set in [`settings`]; a [`Consumer`] hands out
 //! batches from a thread of its own, a [`Producer`] reports each delivery once, an [`AckedProducer`] publishes until
-//! everything is acknowledged.
+//! everything is acknowledged; a [`pace::Pace`] says when a batch is worth a wait.
 
 mod acked;
 mod cause;
@@ -13,6 +13,7 @@ pub mod embedded;
 mod events;
 pub mod fetch;
 pub mod headers;
+pub mod pace;
 mod poller;
 mod producer;
 mod record;

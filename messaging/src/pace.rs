@@ -1,20 +1,20 @@
 //! A small wait between batches when much comes in small pieces. Each batch costs its fixed share (a transaction, a few
-//! requests), so under load fewer and larger batches leave more of the machine; when idle, nothing waits.
+//! requests), so under load fewer and larger batches leave more of the machine; when there is little to do, nothing waits.
 
 use std::time::{Duration, Instant};
 
-/// Below this many commands a second nothing waits.
-const BUSY_PER_SECOND: f64 = 400.0;
-/// A batch of this many commands is large enough.
+/// Below this many records a second nothing waits.
+const BUSY_PER_SECOND: f64 = 1_000.0;
+/// A batch of this many records is large enough.
 const LARGE_BATCH: usize = 64;
 /// The time from the start of a small batch to the start of the next one.
 const GAP: Duration = Duration::from_millis(3);
 /// How long the rate is counted before it counts.
 const WINDOW: Duration = Duration::from_millis(200);
 
-/// Knows how much comes in.
+/// Knows how much comes in. Pure: whoever asks brings the time.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub struct Pace {
     window_start: Instant,
     in_window: usize,
     per_second: f64,
@@ -23,25 +23,27 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    pub(crate) fn new(now: Instant) -> Self {
+    /// Of one that has seen nothing yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
         Self { window_start: now, in_window: 0, per_second: 0.0, last_start: None, last_size: 0 }
     }
 
-    /// A batch of so many commands begins.
-    pub(crate) fn begin(&mut self, now: Instant, commands: usize) {
+    /// A batch of so many records begins.
+    pub fn begin(&mut self, now: Instant, records: usize) {
         let passed = now.saturating_duration_since(self.window_start);
         if passed >= WINDOW {
             self.per_second = self.in_window as f64 / passed.as_secs_f64();
             self.window_start = now;
             self.in_window = 0;
         }
-        self.in_window += commands;
+        self.in_window += records;
         self.last_start = Some(now);
-        self.last_size = commands;
+        self.last_size = records;
     }
 
     /// How long to let the next batch grow.
-    pub(crate) fn pause(&self, now: Instant) -> Duration {
+    pub fn pause(&self, now: Instant) -> Duration {
         let Some(last) = self.last_start else { return Duration::ZERO };
         if self.per_second < BUSY_PER_SECOND || self.last_size >= LARGE_BATCH {
             return Duration::ZERO;

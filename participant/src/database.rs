@@ -18,13 +18,15 @@ const LOCK_TIMEOUT_MS: &str = "5000";
 const IDLE_IN_TRANSACTION_TIMEOUT_MS: &str = "60000";
 
 /// Session settings of every connection. Statements here join a few hundred array elements with a table by its key. On
-/// tables without fresh statistics the planner at times reads or hashes the whole table for that; off, it cannot.
-const SESSION: [(&str, &str); 8] = [
+/// tables without fresh statistics the planner at times reads or hashes the whole table for that; off, it cannot. So a
+/// plan is made once only, too: one for the values of a batch would be the same.
+const SESSION: [(&str, &str); 9] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("enable_bitmapscan", "off"),
     ("jit", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
     ("statement_timeout", STATEMENT_TIMEOUT_MS),
     ("lock_timeout", LOCK_TIMEOUT_MS),
     ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT_MS),

@@ -92,7 +92,6 @@ mod intake;
 mod isolate;
 mod outcome;
 mod outside;
-mod pace;
 mod publisher;
 mod records;
 mod retry;

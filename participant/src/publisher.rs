@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesOrdered;
 use messaging::{AckedProducer, Consumer, PublishError, Received, Record};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -16,10 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dead_letter::{Letters, Reason};
 
-/// How many batches may wait for the acknowledgement of their replies; the next one waits before it is handed over.
+/// How many batches may wait for the acknowledgement of their replies, and as many to be sent; the next one waits before
+/// it is handed over.
 pub(crate) const UNACKNOWLEDGED_BATCHES: usize = 4;
-/// So many replies are published in one go at most, when batches have piled up.
-const MERGED_RECORDS: usize = 10_000;
 /// How long events are gathered before they are published.
 const GATHER: Duration = Duration::from_millis(50);
 /// When so many events are gathered, they are published at once.
@@ -62,7 +63,7 @@ impl Borrow<Record> for Outgoing {
     }
 }
 
-/// Publishes one publication after the other.
+/// Publishes publications in their order.
 pub(crate) struct Publisher {
     pub(crate) producer: AckedProducer,
     pub(crate) consumer: Consumer,
@@ -87,24 +88,37 @@ impl Publisher {
         (self.consumer, if matches!(published, Err(PublishError::Stopped)) { Ok(()) } else { published })
     }
 
-    /// Publishes replies and dead letters; hands on what is acknowledged.
+    /// Publishes replies and dead letters; hands on what is acknowledged, in order. A batch does not wait for the one
+    /// before: a saga's next command is sent when the reply to this one has come, so no reply can overtake another.
     async fn publish_replies(
         &self,
         mut publications: mpsc::Receiver<Publication>,
         answered: mpsc::Sender<Publication>,
     ) -> Result<(), PublishError> {
-        while let Some(mut publication) = publications.recv().await {
-            while publication.replies.len() < MERGED_RECORDS
-                && let Ok(more) = publications.try_recv()
-            {
-                publication.extend(more);
-            }
-            self.publish(std::mem::take(&mut publication.replies)).await?;
-            if answered.send(publication).await.is_err() {
-                break;
+        let mut sent = FuturesOrdered::new();
+        let mut open = true;
+        while open || !sent.is_empty() {
+            tokio::select! {
+                biased;
+                Some(done) = sent.next() => {
+                    if answered.send(done?).await.is_err() {
+                        break;
+                    }
+                }
+                publication = publications.recv(), if open && sent.len() < UNACKNOWLEDGED_BATCHES => {
+                    match publication {
+                        Some(publication) => sent.push_back(self.publish_replies_of(publication)),
+                        None => open = false,
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    async fn publish_replies_of(&self, mut publication: Publication) -> Result<Publication, PublishError> {
+        self.publish(std::mem::take(&mut publication.replies)).await?;
+        Ok(publication)
     }
 
     /// Publishes the events of answered publications; commits the offsets of what is acknowledged.

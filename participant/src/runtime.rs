@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use messaging::pace::Pace;
 use messaging::topics::{TopicError, TopicSpec, ensure};
 use messaging::{
     AckedProducer, Assignments, Consumer, ConsumerEvent, ConsumerLimits, KafkaError, KafkaSettings,
@@ -23,7 +24,6 @@ use crate::erased::AnyHandler;
 use crate::executor::Executor;
 use crate::handler::{ExternalHandler, Handler};
 use crate::outcome::Refusal;
-use crate::pace::Pace;
 use crate::publisher::{Publication, Publisher, UNACKNOWLEDGED_BATCHES};
 use crate::retry::{Stopped, Waits};
 
@@ -32,7 +32,7 @@ const CONSUMER_LIMITS: ConsumerLimits = ConsumerLimits { batch_records: 500, que
 /// When so many records are together, no more are added to the batch.
 const BATCH_RECORDS: usize = 500;
 /// How long replies are collected before they are sent: they leave in batches already.
-const LINGER: Duration = Duration::from_millis(1);
+const LINGER: Duration = Duration::ZERO;
 /// How long one question to the broker may take at the start.
 const BROKER_QUESTION: Duration = Duration::from_secs(10);
 /// The first and the longest wait at the start for what is not there yet.

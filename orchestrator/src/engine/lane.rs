@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use messaging::headers::redrive_of;
+use messaging::pace::Pace;
 use messaging::{Consumer, ConsumerEvent, Received};
 use saga_defs::ids::{SagaId, Shard, ShardCount};
 use saga_defs::saga::{Refusal, Saga};
@@ -62,7 +63,7 @@ pub struct Lane {
     pub(super) unread: VecDeque<(u64, Instant, Received)>,
     pub(super) slice: gather::Slice,
     pub(super) early: Vec<Arrived>,
-    pub(super) last_commit: Instant,
+    pub(super) pace: Pace,
     pub(super) last_save: Instant,
     pub(super) stopped: Vec<(Shard, String)>,
     /// Since when shards are missing that the group still gives to us.
@@ -131,7 +132,7 @@ impl Lane {
             unread: VecDeque::new(),
             slice: gather::Slice::new(),
             early: Vec::new(),
-            last_commit: Instant::now(),
+            pace: Pace::new(Instant::now()),
             last_save: Instant::now(),
             stopped: Vec::new(),
             orphaned: None,
@@ -266,7 +267,6 @@ impl Lane {
 
     /// The batch is durable: memory follows, clients are answered, commands go out.
     fn carry_out(&mut self, batch: Batch, group: &mut [Arrived]) {
-        self.last_commit = Instant::now();
         self.shown.update(|health| health.database = None);
         for advance in &batch.writes.shards {
             if let Some(owned) = self.shards.get_mut(advance.shard) {

@@ -61,8 +61,6 @@ pub const MAX_COMMAND_BYTES: usize = 900 * 1024;
 pub const SLICE: Duration = Duration::from_millis(75);
 /// A slice ends early after this many starts, so that all of several workers have work.
 pub const SLICE_STARTS: u32 = 512;
-/// How long the lane waits between two small batches when many are coming.
-pub const PACE: Duration = Duration::from_millis(2);
 
 /// What the engine is told at its start.
 #[derive(Clone, Debug)]
@@ -112,7 +110,7 @@ impl Engine {
     pub async fn start(parts: EngineParts) -> Result<Self, KafkaError> {
         let publisher = Publisher::start(&parts.kafka)?;
         // The first delivery of a new idempotent producer takes half a second; have that behind us.
-        if let Err(error) = publisher.producer().warm_up(&[INBOX, EVENTS], WARM_UP_LIMIT).await {
+        if let Err(error) = publisher.warm_up(WARM_UP_LIMIT).await {
             tracing::warn!(%error, "the producer is not warm yet; the first commands may be slow");
         }
         let (to_lane, rebalances) = mpsc::unbounded_channel();

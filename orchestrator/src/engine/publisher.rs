@@ -2,21 +2,25 @@
 //!
 //! A delivery whose outcome is not known is sent again (same bytes, same command id); a record too large for the broker
 //! is given back, since no repetition helps; a producer that has failed for good is rebuilt and everything outstanding
-//! sent again.
+//! of it sent again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging::{DeliveryFailure, KafkaError, KafkaSettings, Producer, Record, SendError};
+use messaging::{DeliveryFailure, KafkaError, KafkaSettings, Producer, Record, SendError, WarmUpError};
 use saga_defs::ids::{SagaId, Shard};
 use saga_defs::saga::Try;
 
 use super::deliveries::DeliveryQueue;
 use super::records::{CODE_REFUSED, CODE_TOO_LARGE};
+use super::{EVENTS, INBOX};
 
-/// How long the producer waits for more records before it sends a request. It waits only while others are coming.
-pub const LINGER: Duration = Duration::from_millis(1);
+/// How long commands wait for others before they are sent: not at all, they come in batches, and sagas wait for them.
+pub const LINGER: Duration = Duration::ZERO;
+/// How long announcements are gathered. Nobody waits for them, and each request to the broker costs about as much as ten
+/// records in it.
+pub const ANNOUNCEMENT_LINGER: Duration = Duration::from_millis(50);
 
 /// A committed record on its way out.
 #[derive(Clone, Debug)]
@@ -73,6 +77,8 @@ pub enum Settled {
 /// The records in flight.
 pub struct Publisher {
     producer: Producer,
+    /// For [`EVENTS`]: a producer of its own, since what waits in one holds up nothing in the other.
+    announcer: Producer,
     queue: Arc<DeliveryQueue>,
     in_flight: HashMap<u64, Outgoing>,
     waiting: VecDeque<u64>,
@@ -82,15 +88,17 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// With a producer of its own.
+    /// With producers of its own.
     ///
     /// # Errors
     /// When a setting is refused.
     pub fn start(settings: &KafkaSettings) -> Result<Self, KafkaError> {
         let queue = Arc::new(DeliveryQueue::default());
         let producer = Producer::start(settings, LINGER, queue.clone())?;
+        let announcer = Producer::start(settings, ANNOUNCEMENT_LINGER, queue.clone())?;
         Ok(Self {
             producer,
+            announcer,
             queue,
             in_flight: HashMap::new(),
             waiting: VecDeque::new(),
@@ -99,9 +107,17 @@ impl Publisher {
         })
     }
 
-    /// The producer, to warm it up before the first record.
-    pub const fn producer(&self) -> &Producer {
-        &self.producer
+    /// Makes the first delivery fast, see [`Producer::warm_up`].
+    ///
+    /// # Errors
+    /// The broker does not answer within `limit`, or a topic does not exist.
+    pub async fn warm_up(&self, limit: Duration) -> Result<(), WarmUpError> {
+        let commands = self.producer.warm_up(&[INBOX], limit);
+        tokio::try_join!(commands, self.announcer.warm_up(&[EVENTS], limit)).map(drop)
+    }
+
+    fn producer_of(&self, record: &Record) -> &Producer {
+        if &*record.topic == EVENTS { &self.announcer } else { &self.producer }
     }
 
     /// Where reports arrive.
@@ -140,12 +156,13 @@ impl Publisher {
                 self.waiting.pop_front();
                 continue;
             };
-            match self.producer.send(&outgoing.record, token) {
+            let producer = self.producer_of(&outgoing.record);
+            match producer.send(&outgoing.record, token) {
                 Ok(()) => {
                     self.waiting.pop_front();
                 }
                 Err(SendError::QueueFull) => return,
-                Err(SendError::Other(text)) if self.producer.is_fatal() => {
+                Err(SendError::Other(text)) if producer.is_fatal() => {
                     self.trouble = Some(text);
                     self.rebuild();
                     return;
@@ -193,7 +210,7 @@ impl Publisher {
                 }
             }
         }
-        if self.producer.is_fatal() {
+        if self.producer.is_fatal() || self.announcer.is_fatal() {
             self.rebuild();
         }
         self.push();
@@ -205,16 +222,12 @@ impl Publisher {
         self.in_flight.retain(|_, outgoing| outgoing.origin.is_none_or(|origin| origin.shard() != shard));
     }
 
-    /// Waits, at most this long, until what was handed over is acknowledged.
-    pub fn flush(&self, limit: Duration) {
-        self.producer.flush(limit);
-    }
-
     fn rebuild(&mut self) {
         tracing::warn!(
-            "the producer has failed for good; it is rebuilt and everything outstanding sent again"
+            "a producer has failed for good; it is rebuilt and everything outstanding of it sent again"
         );
-        if let Err(error) = self.producer.rebuild() {
+        // The one that works stays as it is.
+        if let Err(error) = self.producer.rebuild().and_then(|()| self.announcer.rebuild()) {
             self.trouble = Some(error.to_string());
         }
     }

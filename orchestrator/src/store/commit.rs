@@ -13,7 +13,7 @@ use saga_defs::saga::Status;
 use saga_defs::time::Timestamp;
 use sea_orm::sqlx::postgres::{PgArguments, Postgres};
 use sea_orm::sqlx::query::Query;
-use sea_orm::sqlx::{AssertSqlSafe, query, query_with};
+use sea_orm::sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_with};
 use sea_query_sqlx::SqlxValues;
 use uuid::Uuid;
 
@@ -148,33 +148,47 @@ impl Store {
     /// [`StoreError::Unknown`] means: find out by renewing the claim ([`Store::renew`]).
     pub async fn commit(&self, writes: &Writes) -> Result<Committed, StoreError> {
         let main = bound(writes);
-        let outcome = if writes.letters.is_empty() && writes.audit.is_empty() {
-            main.execute(self.pool()).await.map(|_| Committed::Yes).map_err(StoreError::from)
-        } else {
-            self.commit_with_letters(main, writes).await
+        let mut kept = self.committing.lock().await;
+        // Taken out meanwhile: a connection that is left in the middle of something goes back to the pool, which looks
+        // at it first.
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => self.pool().acquire().await?,
         };
+        let outcome = if writes.letters.is_empty() && writes.audit.is_empty() {
+            main.execute(&mut *connection).await.map(|_| Committed::Yes).map_err(StoreError::from)
+        } else {
+            commit_with_letters(&mut connection, main, writes).await
+        };
+        if !matches!(outcome, Err(StoreError::Unknown(_))) {
+            *kept = Some(connection);
+        }
         match outcome {
             Err(StoreError::Refused { state, .. }) if state == FENCED => Ok(Committed::Fenced),
             other => other,
         }
     }
+}
 
-    async fn commit_with_letters(&self, main: Bound, writes: &Writes) -> Result<Committed, StoreError> {
-        let mut transaction = self.pool().begin().await?;
-        main.execute(&mut *transaction).await?;
-        for change in &writes.letters {
-            let rows = plain(change.statement()).execute(&mut *transaction).await?.rows_affected();
-            if rows == 0 && change.must_apply() {
-                transaction.rollback().await?;
-                return Ok(Committed::LetterMoved);
-            }
+async fn commit_with_letters(
+    connection: &mut PgConnection,
+    main: Bound,
+    writes: &Writes,
+) -> Result<Committed, StoreError> {
+    let mut transaction = connection.begin().await?;
+    main.execute(&mut *transaction).await?;
+    for change in &writes.letters {
+        let rows = plain(change.statement()).execute(&mut *transaction).await?.rows_affected();
+        if rows == 0 && change.must_apply() {
+            transaction.rollback().await?;
+            return Ok(Committed::LetterMoved);
         }
-        for row in &writes.audit {
-            plain(row.statement()).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        Ok(Committed::Yes)
     }
+    for row in &writes.audit {
+        plain(row.statement()).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(Committed::Yes)
 }
 
 /// The batch statement goes to the driver beneath sea-orm, which takes borrowed columns and nulls in arrays: sea-orm

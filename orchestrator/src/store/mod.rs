@@ -19,6 +19,8 @@ pub mod snapshot;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sea_orm::sqlx::Postgres;
+use sea_orm::sqlx::pool::PoolConnection;
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr, Statement, Value, sqlx,
 };
@@ -93,13 +95,17 @@ impl From<DbErr> for StoreError {
 #[derive(Clone)]
 pub struct Store {
     db: DatabaseConnection,
+    /// The connection of the lane's commits. Kept from one to the next: the pool would ask the server after each whether
+    /// it is still there, and give the next commit another one, whose caches are cold.
+    committing: Arc<Mutex<Option<PoolConnection<Postgres>>>>,
     /// Whoever publishes. The others wait here, where they hold no connection that the engine needs.
     publishing: Arc<Mutex<()>>,
 }
 
 impl Store {
     /// Connects with the planner pinned for the batch statements: without statistics it may choose to scan the whole
-    /// saga table for a batch, which costs four times as much; every join of the engine is a look-up by key.
+    /// saga table for a batch, which costs four times as much; every join of the engine is a look-up by key. So a plan
+    /// is also made once only: a plan for the values of one batch would be the same.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -119,12 +125,17 @@ impl Store {
                     ("enable_mergejoin", "off"),
                     ("enable_bitmapscan", "off"),
                     ("jit", "off"),
+                    ("plan_cache_mode", "force_generic_plan"),
                     ("statement_timeout", STATEMENT_TIMEOUT_MS),
                     ("lock_timeout", "10000"),
                     ("idle_in_transaction_session_timeout", "30000"),
                 ])
             });
-        Ok(Self { db: Database::connect(options).await?, publishing: Arc::default() })
+        Ok(Self {
+            db: Database::connect(options).await?,
+            committing: Arc::default(),
+            publishing: Arc::default(),
+        })
     }
 
     /// The connection pool, for migrations and tests.

@@ -1,7 +1,7 @@
 //! Where a batch comes from: records, requests, due timers and delivery reports, as many as have arrived.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use messaging::{ConsumerEvent, Received};
 use saga_defs::ids::{DeadLetterId, SagaId, Shard};
@@ -11,13 +11,14 @@ use super::super::batch::{Fact, Held, Input};
 use super::super::clock;
 use super::super::handle::{Asked, Request};
 use super::super::rebalance::Rebalance;
-use super::super::{BATCH_INPUTS, MAX_UNPUBLISHED, PACE, REQUEST_QUEUE, SLICE, SLICE_STARTS};
+use super::super::{BATCH_INPUTS, MAX_UNPUBLISHED, REQUEST_QUEUE, SLICE, SLICE_STARTS};
 use super::{Arrived, Asker, DATABASE_PAUSE, IDLE_SAVE, Lane};
 use crate::store::StoreError;
 use crate::store::letters::StoredLetter;
 
-/// A batch smaller than this is small: when another follows at once, waiting a little makes both cheaper.
-const SMALL_BATCH: usize = 64;
+/// Delivery reports are looked at this often, or whenever something else happens: commands are on their way already, so
+/// nothing waits for a report but the watermark and the clock of a timeout.
+const REPORTS_EVERY: Duration = Duration::from_millis(20);
 /// At most this many due timers in one batch, so that a crowd of them leaves room for replies.
 const DUE_LIMIT: usize = BATCH_INPUTS / 2;
 
@@ -45,9 +46,10 @@ impl Lane {
             self.take_due(&mut arrived);
             self.take_requests(&mut arrived);
             if !arrived.is_empty() {
-                self.pace(arrived.len()).await;
+                self.let_grow().await;
                 self.take_records(&mut arrived);
                 self.take_requests(&mut arrived);
+                self.pace.begin(Instant::now(), arrived.len());
                 return arrived;
             }
             self.save_watermarks().await;
@@ -59,24 +61,25 @@ impl Lane {
             return;
         }
         let until_due = self.shards.next_wake().map(|at| at.since(clock::now()));
-        let idle = until_due.unwrap_or(IDLE_SAVE).min(IDLE_SAVE);
+        let longest = if self.publisher.in_flight() > 0 { REPORTS_EVERY } else { IDLE_SAVE };
+        let idle = until_due.unwrap_or(longest).min(longest);
         let reports = self.publisher.reports();
+        let wait_for_room = self.publisher.is_blocked() || !self.held.is_empty();
         tokio::select! {
             biased;
             Some(rebalance) = self.sources.rebalances.recv() => self.rebalance(rebalance).await,
             Some(event) = self.sources.records.recv() => self.unread_event(event),
             Some(request) = self.sources.requests.recv(), if self.held.len() < REQUEST_QUEUE => self.early_request(request),
-            () = reports.arrived() => {}
+            () = reports.arrived(), if wait_for_room => {}
             () = tokio::time::sleep(idle) => {}
         }
     }
 
-    /// While batches are small and more is coming, a commit is the dear part: let some more arrive first. An idle lane
-    /// does not wait.
-    async fn pace(&self, size: usize) {
-        let since = self.last_commit.elapsed();
-        if size < SMALL_BATCH && since < PACE {
-            tokio::time::sleep(PACE.saturating_sub(since)).await;
+    /// While batches are small and more is coming, a commit is the dear part: let some more arrive first.
+    async fn let_grow(&self) {
+        let pause = self.pace.pause(Instant::now());
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
         }
     }
 
