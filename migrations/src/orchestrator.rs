@@ -250,7 +250,7 @@ impl MigrationTrait for Text {
     }
 }
 
-/// A third of what a commit cost Postgres was checking that the orchestrator's own JSON is JSON. And a page of sagas that
+/// A fifth of what a commit cost Postgres was checking that the orchestrator's own JSON is JSON. And a page of sagas that
 /// start together is updated together: with room for one more version of each, all updates stay heap-only.
 const TEXT: &str = r"
 ALTER TABLE journal ALTER event TYPE text, ALTER effects TYPE text;
