@@ -1,6 +1,6 @@
 //! A member of a consumer group on a thread of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -142,30 +142,31 @@ impl Consumer {
 
     /// Commits next offsets (that of the last record done, plus one) to the group within about
     /// [`COMMIT_INTERVAL`], without waiting; of those that come meanwhile the last one of a partition is enough. They are
-    /// committed before a partition is let go. A refusal is only logged: a partition that was revoked meanwhile is
-    /// another member's business now.
+    /// committed before a partition is let go. A refusal is only logged, and a partition that was revoked
+    /// meanwhile is passed over: it is another member's business now.
     pub fn commit(&self, next_offsets: &[(Arc<str>, i32, i64)]) {
-        let mut to_commit = self.progress.to_commit();
+        let mut offsets = self.progress.offsets();
         for (topic, partition, next) in next_offsets {
-            to_commit.insert((topic.clone(), *partition), *next);
+            let place = (topic.clone(), *partition);
+            // Kafka takes the offset of any member for any partition: one that another has now would go back.
+            if offsets.owned.contains(&place) {
+                offsets.to_commit.insert(place, *next);
+            }
         }
     }
 
-    /// As [`Consumer::commit`], and waits for the group's answer.
+    /// Commits what [`Consumer::commit`] has been given and is not committed yet, and waits for the group's answer.
     ///
     /// # Errors
-    /// Refused, e.g. because the partition was revoked; or no answer within `limit`.
-    pub async fn commit_and_wait(
-        &self,
-        next_offsets: &[(Arc<str>, i32, i64)],
-        limit: Duration,
-    ) -> Result<(), CommitError> {
-        let offsets =
-            list_with(next_offsets.iter().map(|(topic, partition, next)| (&**topic, *partition, *next)))
-                .map_err(|e| CommitError::Refused(e.into()))?;
-        for (topic, partition, _) in next_offsets {
-            self.progress.to_commit().remove(&(topic.clone(), *partition));
+    /// Refused, e.g. because we are out of the group; or no answer within `limit`.
+    pub async fn flush_commits(&self, limit: Duration) -> Result<(), CommitError> {
+        let pending = std::mem::take(&mut self.progress.offsets().to_commit);
+        if pending.is_empty() {
+            return Ok(());
         }
+        let offsets =
+            list_with(pending.iter().map(|((topic, partition), next)| (&**topic, *partition, *next)))
+                .map_err(|e| CommitError::Refused(e.into()))?;
         let client = self.client.clone();
         let commit = tokio::task::spawn_blocking(move || client.commit(&offsets, CommitMode::Sync));
         match tokio::time::timeout(limit, commit).await {
@@ -214,11 +215,18 @@ pub(crate) fn list_with<'a>(
     Ok(list)
 }
 
+/// Which partitions are ours, and how far their records are done.
+#[derive(Default)]
+pub(crate) struct Offsets {
+    pub(crate) owned: HashSet<Place>,
+    /// Next offsets that are not committed yet; of partitions that are ours only.
+    pub(crate) to_commit: HashMap<Place, i64>,
+}
+
 /// What the poll thread and its owner know of each other.
 pub(crate) struct Progress {
     pub(crate) stop: AtomicBool,
-    /// Next offsets that are not committed yet.
-    to_commit: Mutex<HashMap<Place, i64>>,
+    offsets: Mutex<Offsets>,
     started: Instant,
     last_poll_ms: AtomicU64,
 }
@@ -227,15 +235,15 @@ impl Progress {
     fn new() -> Self {
         Self {
             stop: AtomicBool::new(false),
-            to_commit: Mutex::new(HashMap::new()),
+            offsets: Mutex::default(),
             started: Instant::now(),
             last_poll_ms: AtomicU64::new(0),
         }
     }
 
     /// Held while they are handed to librdkafka, so that no older offset is committed after a newer one.
-    pub(crate) fn to_commit(&self) -> MutexGuard<'_, HashMap<Place, i64>> {
-        self.to_commit.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn offsets(&self) -> MutexGuard<'_, Offsets> {
+        self.offsets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stopping(&self) -> bool {

@@ -14,8 +14,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::mpsc;
 
 use crate::consumer::{
-    Assignments, BATCH_BYTES, COMMIT_INTERVAL, ConsumerEvent, ConsumerLimits, Polled, Progress, Quiet,
-    StartAt, list_with,
+    Assignments, BATCH_BYTES, COMMIT_INTERVAL, ConsumerEvent, ConsumerLimits, Offsets, Polled, Progress,
+    Quiet, StartAt, list_with,
 };
 use crate::events::{Event, EventQueue, Place};
 use crate::record::Received;
@@ -25,8 +25,8 @@ const POLL_WAIT: Duration = Duration::from_millis(50);
 /// How long a poll waits while a batch is held back.
 const HELD_POLL_WAIT: Duration = Duration::from_millis(5);
 /// How long to wait for room in the queue before the partitions are paused. A pause throws away what was fetched ahead,
-/// and after it librdkafka takes up to a second to fetch again; so it is not for a batch that takes a little longer. While
-/// we wait nothing but a rebalance is late.
+/// and after it librdkafka takes up to a second to fetch again; so it is not for a batch that takes a little longer. A
+/// rebalance and commits of offsets are that much late.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often a failure is told at most.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
@@ -110,7 +110,8 @@ impl<'c> Poller<'c> {
 
     /// Commits the offsets that have come in since the last time.
     fn commit(&mut self) {
-        let mut offsets = self.progress.to_commit();
+        let mut offsets = self.progress.offsets();
+        let offsets = &mut offsets.to_commit;
         if offsets.is_empty() {
             return;
         }
@@ -170,6 +171,7 @@ impl<'c> Poller<'c> {
         self.revoke();
         self.generation += 1;
         self.owned = places;
+        self.progress.offsets().owned = self.owned.iter().cloned().collect();
         let starts = self.assignments.assigned(self.generation, &self.owned);
         let resolved = self.resolve(&starts);
         self.reading = resolved.iter().map(|(place, _)| place.clone()).collect();
@@ -183,6 +185,7 @@ impl<'c> Poller<'c> {
     /// Ends the current generation: what was collected under it is dropped, whoever owns the partitions next reads it.
     fn revoke(&mut self) {
         self.commit();
+        *self.progress.offsets() = Offsets::default();
         self.batch.clear();
         self.batch_bytes = 0;
         self.held.clear();
@@ -279,7 +282,7 @@ impl<'c> Poller<'c> {
     fn hand_out(&mut self) {
         while let Some(event) = self.held.pop_front() {
             let patience = if self.paused { Duration::ZERO } else { PATIENCE };
-            let Some(permit) = room(&self.out, patience) else {
+            let Some(permit) = self.room(patience) else {
                 self.held.push_front(event);
                 self.pause(true);
                 return;
@@ -287,6 +290,29 @@ impl<'c> Poller<'c> {
             permit.send(event);
         }
         self.pause(false);
+    }
+
+    /// A place in the queue, waiting for it at most this long and not when told to stop. This thread belongs to no
+    /// runtime, so it parks itself.
+    fn room(&self, patience: Duration) -> Option<mpsc::Permit<'_, ConsumerEvent>> {
+        match self.out.try_reserve() {
+            Ok(permit) => return Some(permit),
+            Err(_) if patience.is_zero() => return None,
+            Err(_) => {}
+        }
+        let deadline = Instant::now() + patience;
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut reserve = pin!(self.out.reserve());
+        loop {
+            if let Poll::Ready(permit) = reserve.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return permit.ok();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.progress.stopping() {
+                return None;
+            }
+            std::thread::park_timeout(left.min(POLL_WAIT));
+        }
     }
 
     fn pause(&mut self, pause: bool) {
@@ -310,30 +336,11 @@ fn at((topic, partition): &Place, offset: i64) -> (&str, i32, i64) {
     (topic, *partition, offset)
 }
 
-/// A place in the queue, waiting for it at most this long. This thread belongs to no runtime, so it parks itself.
-fn room<T>(out: &mpsc::Sender<T>, patience: Duration) -> Option<mpsc::Permit<'_, T>> {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    match out.try_reserve() {
-        Ok(permit) => return Some(permit),
-        Err(_) if patience.is_zero() => return None,
-        Err(_) => {}
-    }
-    let deadline = Instant::now() + patience;
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut reserve = pin!(out.reserve());
-    loop {
-        if let Poll::Ready(permit) = reserve.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return permit.ok();
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return None;
-        }
-        std::thread::park_timeout(left);
+/// Wakes a parked thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }

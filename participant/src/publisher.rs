@@ -123,7 +123,6 @@ impl Publisher {
 
     /// Publishes the events of answered publications; commits the offsets of what is acknowledged.
     async fn publish_events(&self, mut answered: mpsc::Receiver<Publication>) -> Result<(), PublishError> {
-        let mut last = HashMap::new();
         let mut published = Ok(());
         while let Some(mut publication) = answered.recv().await {
             let until = Instant::now() + GATHER;
@@ -136,15 +135,10 @@ impl Publisher {
             if published.is_err() {
                 break;
             }
-            let next = furthest(publication.offsets);
-            self.consumer.commit(&next);
-            last.extend(next.into_iter().map(|(topic, partition, offset)| ((topic, partition), offset)));
+            self.consumer.commit(&furthest(publication.offsets));
         }
-        let last: Vec<_> =
-            last.into_iter().map(|((topic, partition), offset)| (topic, partition, offset)).collect();
-        if !last.is_empty()
-            && matches!(published, Ok(()) | Err(PublishError::Stopped))
-            && let Err(error) = self.consumer.commit_and_wait(&last, LAST_COMMIT).await
+        if matches!(published, Ok(()) | Err(PublishError::Stopped))
+            && let Err(error) = self.consumer.flush_commits(LAST_COMMIT).await
         {
             tracing::info!(%error, "the last offsets were not committed; their commands will be answered again");
         }

@@ -38,8 +38,9 @@ const BROKER_QUESTION: Duration = Duration::from_secs(10);
 /// The first and the longest wait at the start for what is not there yet.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// How long a stop waits for acknowledgements of what is committed.
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// How long a stop waits for room to hand the last batch over, and then for acknowledgements of what is committed.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
+const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 /// How long all calls to the outside of one round may take, unless the builder is told otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -317,8 +318,15 @@ impl Participant {
             let Ok(publication) = batch.answer(&executor, stop).await else {
                 return Served::Stopped;
             };
-            if publications.send(publication).await.is_err() {
-                return Served::PublisherEnded;
+            // While the broker is away nothing moves on; a stop waits for it as long as for all that is committed. What is
+            // not handed over then is answered again after the next start.
+            tokio::select! {
+                sent = publications.send(publication) => {
+                    if sent.is_err() {
+                        return Served::PublisherEnded;
+                    }
+                }
+                () = too_late(stop) => return Served::Stopped,
             }
         }
     }
@@ -373,6 +381,12 @@ impl Participant {
     fn kafka_error(&self, source: KafkaError) -> ParticipantError {
         ParticipantError::Kafka { participant: self.name.clone(), source }
     }
+}
+
+/// When a stop was asked for and waiting any longer would hold it up.
+async fn too_late(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(HAND_OVER_LIMIT).await;
 }
 
 /// How the loop ended.

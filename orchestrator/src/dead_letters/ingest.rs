@@ -4,7 +4,6 @@
 //! offset is committed after the letters are stored, and a letter that is stored stays as it is, so that reading a
 //! record twice does no harm.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +56,6 @@ pub async fn run(
     let limits = ConsumerLimits { batch_records: BATCH, queued_batches: 2 };
     let (consumer, mut events) =
         Consumer::start(&kafka.unhurried(), GROUP, &[DEAD_LETTERS], limits, Arc::new(FromCommitted))?;
-    let mut last: HashMap<(Arc<str>, i32), i64> = HashMap::new();
     loop {
         let event = tokio::select! {
             () = stop.cancelled() => break,
@@ -77,9 +75,7 @@ pub async fn run(
                 }
                 let next: Vec<_> =
                     polled.records.iter().map(|r| (r.topic.clone(), r.partition, r.offset + 1)).collect();
-                let next = furthest(next);
-                consumer.commit(&next);
-                last.extend(next.into_iter().map(|(topic, partition, next)| ((topic, partition), next)));
+                consumer.commit(&furthest(next));
             }
             Some(ConsumerEvent::OffsetVanished { partition, text, .. }) => {
                 tracing::error!(
@@ -94,10 +90,7 @@ pub async fn run(
             None => break,
         }
     }
-    let last: Vec<_> = last.into_iter().map(|((topic, partition), next)| (topic, partition, next)).collect();
-    if !last.is_empty()
-        && let Err(error) = consumer.commit_and_wait(&last, LAST_COMMIT).await
-    {
+    if let Err(error) = consumer.flush_commits(LAST_COMMIT).await {
         tracing::info!(%error, "the last offsets were not committed; those letters are looked at again");
     }
     // Leaving the group joins a thread.
