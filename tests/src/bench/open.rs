@@ -65,11 +65,11 @@ pub(crate) async fn open(stack: &Stack, options: &Options, sagas: u64) -> Result
     let registered = json!({"definition": definition(options.hold), "schemas": schemas()});
     let api = stack.running().first().context("an orchestrator runs")?.api.clone();
     api.post("/api/definitions", &registered).await?.expect(201)?;
-    let memory = || {
-        let resident = stack.running().into_iter().filter_map(|one| machine::resident_mib(one.service.pid()));
-        resident.fold(0.0_f64, f64::max)
+    let resident = || -> Vec<f64> {
+        stack.running().into_iter().filter_map(|one| machine::resident_mib(one.service.pid())).collect()
     };
-    let empty = memory();
+    let memory = || resident().into_iter().fold(0.0_f64, f64::max);
+    let (empty, all_empty) = (memory(), resident().iter().sum::<f64>());
     let bookings =
         Bookings::new(options.seed.unwrap_or_default(), options.resources, Mix::Normal, false).waiting();
     let begun = Instant::now();
@@ -80,9 +80,10 @@ pub(crate) async fn open(stack: &Stack, options: &Options, sagas: u64) -> Result
     let count = "SELECT count(*) AS n FROM saga WHERE status = 'running'";
     let open = postgres::number(&stack.databases.orchestrator, count).await?;
     figures.add(group, "open in the database", "", open as f64);
-    figures.add(group, "orchestrator before", "MiB", empty);
-    figures.add(group, "orchestrator with all of them", "MiB", memory());
-    figures.add(group, "bytes each", "", (memory() - empty) * 1024.0 * 1024.0 / opened.max(1) as f64);
+    figures.add(group, "largest orchestrator before", "MiB", empty);
+    figures.add(group, "largest orchestrator with all of them", "MiB", memory());
+    let grown = resident().iter().sum::<f64>() - all_empty;
+    figures.add(group, "bytes each", "", grown * 1024.0 * 1024.0 / opened.max(1) as f64);
     if let Some(end) = options.take_over {
         take_over(stack, options, end, &mut figures).await?;
         figures.add(group, "orchestrator that took over", "MiB", memory());
@@ -192,7 +193,7 @@ async fn take_over(stack: &Stack, options: &Options, end: End, figures: &mut Fig
              - max(j.at) FILTER (WHERE j.at < s.claimed_at))::float8 AS gap, \
            extract(epoch FROM min(j.at) FILTER (WHERE j.at >= s.claimed_at) - '{at}'::timestamptz)::float8 AS since \
          FROM shard s JOIN journal j ON j.shard = s.id WHERE s.claimed_at > '{at}'::timestamptz AND \
-           j.at > '{at}'::timestamptz - interval '5 s' GROUP BY s.id ORDER BY 1 DESC NULLS LAST"
+           j.at > '{at}'::timestamptz - interval '5 s' GROUP BY s.id ORDER BY 1 DESC NULLS FIRST"
     );
     let rows = postgres::rows(database, &query).await?;
     let seconds = |row: &QueryResult, column| {
