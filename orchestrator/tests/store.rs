@@ -174,6 +174,42 @@ async fn one_refused_saga_refuses_the_batch_and_says_so() {
     assert_eq!(count(&store, "SELECT next_seq FROM shard WHERE id = 0").await, 2, "nothing moved");
 }
 
+/// Commits share a connection that is kept from one to the next.
+#[tokio::test]
+async fn a_commit_does_not_suffer_from_the_one_before() {
+    let store = store().await;
+    let claimed = claim(&store, &[0], "only").await;
+    let at = |next_seq| vec![Claimed { next_seq, ..claimed[0].clone() }];
+    let id = DeadLetterId::from_uuid(Uuid::from_u128(1));
+    store.ingest(&[LetterChange::Keep(letter(id))]).await.unwrap();
+
+    // Refused in the middle of a transaction.
+    let mut refused = batch(&at(1), 1);
+    refused.letters.push(LetterChange::Redrive { id, at: NOW, reason: "again".to_owned(), must: true });
+    refused.journal[0].event = "a NUL \0".to_owned();
+    let error = store.commit(&refused).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");
+    let left = "SELECT count(*) FROM pg_stat_activity \
+                WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    while count(&store, left).await > 0 {}
+    assert_eq!(store.commit(&batch(&at(1), 1)).await.unwrap(), Committed::Yes);
+
+    // Killed between two commits: the first one notices, the next one has another connection.
+    let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    count(&store, kill).await;
+    let error = store.commit(&batch(&at(2), 1)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unknown(_)), "{error:?}");
+    let next = loop {
+        match store.commit(&batch(&at(2), 1)).await {
+            Ok(next) => break next,
+            Err(StoreError::Unknown(_)) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    };
+    assert_eq!(next, Committed::Yes);
+}
+
 #[tokio::test]
 async fn a_key_is_taken_once() {
     let store = store().await;

@@ -162,7 +162,7 @@ impl Lane {
     }
 
     /// Decides, commits, answers and publishes; whatever goes wrong, every input is dealt with in the end.
-    async fn process(&mut self, arrived: Vec<Arrived>) {
+    pub(super) async fn process(&mut self, arrived: Vec<Arrived>) {
         let mut groups = VecDeque::from([arrived]);
         while let Some(mut group) = groups.pop_front() {
             // Who has been told that nothing happened must be right.

@@ -74,14 +74,30 @@ pub enum Settled {
     Refused(Outgoing, &'static str, String),
 }
 
+/// Which producer a record goes through.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Commands, letters and copies: somebody waits for them.
+    Command,
+    /// A saga's start or end.
+    Announcement,
+}
+
+impl Kind {
+    fn of(record: &Record) -> Self {
+        if &*record.topic == EVENTS { Self::Announcement } else { Self::Command }
+    }
+}
+
 /// The records in flight.
 pub struct Publisher {
     producer: Producer,
-    /// For [`EVENTS`]: a producer of its own, since what waits in one holds up nothing in the other.
+    /// For [`EVENTS`]: a producer of its own, so that what waits in one holds up nothing in the other.
     announcer: Producer,
     queue: Arc<DeliveryQueue>,
     in_flight: HashMap<u64, Outgoing>,
-    waiting: VecDeque<u64>,
+    waiting_commands: VecDeque<u64>,
+    waiting_announcements: VecDeque<u64>,
     next_token: u64,
     /// The last delivery failure, until a delivery succeeds.
     trouble: Option<String>,
@@ -101,7 +117,8 @@ impl Publisher {
             announcer,
             queue,
             in_flight: HashMap::new(),
-            waiting: VecDeque::new(),
+            waiting_commands: VecDeque::new(),
+            waiting_announcements: VecDeque::new(),
             next_token: 0,
             trouble: None,
         })
@@ -116,10 +133,6 @@ impl Publisher {
         tokio::try_join!(commands, self.announcer.warm_up(&[EVENTS], limit)).map(drop)
     }
 
-    fn producer_of(&self, record: &Record) -> &Producer {
-        if &*record.topic == EVENTS { &self.announcer } else { &self.producer }
-    }
-
     /// Where reports arrive.
     pub fn reports(&self) -> Arc<DeliveryQueue> {
         self.queue.clone()
@@ -132,7 +145,7 @@ impl Publisher {
 
     /// Whether the producer's queue is full, so that records wait here.
     pub fn is_blocked(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting_commands.is_empty() || !self.waiting_announcements.is_empty()
     }
 
     /// The last delivery failure, until a delivery succeeds.
@@ -144,45 +157,58 @@ impl Publisher {
     pub fn send(&mut self, outgoing: Outgoing) {
         let token = self.next_token;
         self.next_token += 1;
+        let kind = Kind::of(&outgoing.record);
         self.in_flight.insert(token, outgoing);
-        self.waiting.push_back(token);
+        self.waiting(kind).push_back(token);
         self.push();
     }
 
-    /// Hands over what waits, in order, until the producer's queue is full.
+    /// Hands over what waits, in order, until the producer's queue is full; announcements apart.
     pub fn push(&mut self) {
-        while let Some(&token) = self.waiting.front() {
-            let Some(outgoing) = self.in_flight.get(&token) else {
-                self.waiting.pop_front();
-                continue;
-            };
-            let producer = self.producer_of(&outgoing.record);
-            match producer.send(&outgoing.record, token) {
-                Ok(()) => {
-                    self.waiting.pop_front();
+        for kind in [Kind::Command, Kind::Announcement] {
+            while let Some(&token) = self.waiting(kind).front() {
+                if !self.hand_over(kind, token) {
+                    break;
                 }
-                Err(SendError::QueueFull) => return,
-                Err(SendError::Other(text)) if producer.is_fatal() => {
-                    self.trouble = Some(text);
-                    self.rebuild();
-                    return;
-                }
-                Err(SendError::TooLarge) => {
-                    self.give_back(
-                        token,
-                        DeliveryFailure::TooLarge("larger than the producer takes".to_owned()),
-                    );
-                }
-                // No such partition, or the like: nothing behind it may wait for it.
-                Err(SendError::Other(text)) => self.give_back(token, DeliveryFailure::Refused(text)),
+                self.waiting(kind).pop_front();
             }
         }
     }
 
+    /// Whether the record is off our hands: taken, or given back, or forgotten meanwhile.
+    fn hand_over(&mut self, kind: Kind, token: u64) -> bool {
+        let Some(outgoing) = self.in_flight.get(&token) else { return true };
+        let producer = match kind {
+            Kind::Command => &self.producer,
+            Kind::Announcement => &self.announcer,
+        };
+        match producer.send(&outgoing.record, token) {
+            Ok(()) => return true,
+            Err(SendError::QueueFull) => return false,
+            Err(SendError::Other(text)) if producer.is_fatal() => {
+                self.trouble = Some(text);
+                self.rebuild();
+                return false;
+            }
+            Err(SendError::TooLarge) => {
+                self.give_back(token, DeliveryFailure::TooLarge("larger than the producer takes".to_owned()));
+            }
+            // No such partition, or the like: nothing behind it may wait for it.
+            Err(SendError::Other(text)) => self.give_back(token, DeliveryFailure::Refused(text)),
+        }
+        true
+    }
+
     /// A record that was not even taken is reported like one that the broker refuses.
-    fn give_back(&mut self, token: u64, why: DeliveryFailure) {
-        self.waiting.pop_front();
+    fn give_back(&self, token: u64, why: DeliveryFailure) {
         messaging::Deliveries::delivered(&*self.queue, token, Err(why));
+    }
+
+    const fn waiting(&mut self, kind: Kind) -> &mut VecDeque<u64> {
+        match kind {
+            Kind::Command => &mut self.waiting_commands,
+            Kind::Announcement => &mut self.waiting_announcements,
+        }
     }
 
     /// Takes the reports that have arrived.
@@ -204,8 +230,9 @@ impl Publisher {
                 }
                 Err(DeliveryFailure::Unknown(text) | DeliveryFailure::Fatal(text)) => {
                     self.trouble = Some(text);
-                    if self.in_flight.contains_key(&token) {
-                        self.waiting.push_back(token);
+                    if let Some(outgoing) = self.in_flight.get(&token) {
+                        let kind = Kind::of(&outgoing.record);
+                        self.waiting(kind).push_back(token);
                     }
                 }
             }

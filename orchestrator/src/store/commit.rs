@@ -7,10 +7,12 @@
 //! and ride in the same transaction.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use saga_defs::ids::{Revision, SagaId, Shard};
 use saga_defs::saga::Status;
 use saga_defs::time::Timestamp;
+use sea_orm::DbErr;
 use sea_orm::sqlx::postgres::{PgArguments, Postgres};
 use sea_orm::sqlx::query::Query;
 use sea_orm::sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_with};
@@ -18,7 +20,7 @@ use sea_query_sqlx::SqlxValues;
 use uuid::Uuid;
 
 use super::letters::{AuditRow, LetterChange};
-use super::{Store, StoreError};
+use super::{ANSWER_LIMIT, Kept, Store, StoreError};
 
 /// SQLSTATE of a division by zero: the fence did not hold.
 const FENCED: &str = "22012";
@@ -152,22 +154,36 @@ impl Store {
         // Taken out meanwhile: a connection that is left in the middle of something goes back to the pool, which looks
         // at it first.
         let mut connection = match kept.take() {
-            Some(connection) => connection,
+            Some(kept) => kept.connection,
             None => self.pool().acquire().await?,
         };
-        let outcome = if writes.letters.is_empty() && writes.audit.is_empty() {
-            main.execute(&mut *connection).await.map(|_| Committed::Yes).map_err(StoreError::from)
-        } else {
-            commit_with_letters(&mut connection, main, writes).await
+        let alone = writes.letters.is_empty() && writes.audit.is_empty();
+        let commit = async {
+            if alone {
+                main.execute(&mut *connection).await.map(|_| Committed::Yes).map_err(StoreError::from)
+            } else {
+                commit_with_letters(&mut connection, main, writes).await
+            }
         };
-        if !matches!(outcome, Err(StoreError::Unknown(_))) {
-            *kept = Some(connection);
+        let outcome = tokio::time::timeout(ANSWER_LIMIT, commit).await.unwrap_or_else(|_| Err(unanswered()));
+        // A transaction that failed is rolled back by the pool, at once.
+        let clean = match &outcome {
+            Ok(_) => true,
+            Err(StoreError::Unknown(_)) => false,
+            Err(_) => alone,
+        };
+        if clean {
+            *kept = Some(Kept { connection, used: Instant::now() });
         }
         match outcome {
             Err(StoreError::Refused { state, .. }) if state == FENCED => Ok(Committed::Fenced),
             other => other,
         }
     }
+}
+
+fn unanswered() -> StoreError {
+    StoreError::Unknown(DbErr::Custom(format!("no answer within {ANSWER_LIMIT:?}")))
 }
 
 async fn commit_with_letters(

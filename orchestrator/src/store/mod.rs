@@ -17,7 +17,7 @@ pub mod shards;
 pub mod snapshot;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::Postgres;
 use sea_orm::sqlx::pool::PoolConnection;
@@ -27,12 +27,19 @@ use sea_orm::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-/// Connections of the engine's pool: one for the lane's commits and one for loading beside it.
-pub const ENGINE_CONNECTIONS: u32 = 3;
+/// Connections of the engine's pool: one that the lane's commits keep, one for loading beside it, and two for whatever
+/// else runs: registration, letters that come in, partitions.
+pub const ENGINE_CONNECTIONS: u32 = 4;
 /// How long to wait for a connection before saying that the database is away.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// No statement of the engine runs longer than this.
 pub const STATEMENT_TIMEOUT_MS: &str = "30000";
+/// A commit that is not answered within this, a little longer than the server allows a statement, will not be: the
+/// connection is dead without a word.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(35);
+/// After this long without a commit its connection goes back to the pool, which looks after idle ones: on the way to the
+/// database somebody may drop a connection that is quiet for minutes.
+pub const KEPT_IDLE: Duration = Duration::from_secs(5);
 
 /// What a failed statement means for the caller.
 #[derive(Debug, thiserror::Error)]
@@ -91,13 +98,19 @@ impl From<DbErr> for StoreError {
     }
 }
 
+/// A connection that is kept from one commit to the next.
+struct Kept {
+    connection: PoolConnection<Postgres>,
+    used: Instant,
+}
+
 /// The engine's connection to Postgres. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     db: DatabaseConnection,
     /// The connection of the lane's commits. Kept from one to the next: the pool would ask the server after each whether
     /// it is still there, and give the next commit another one, whose caches are cold.
-    committing: Arc<Mutex<Option<PoolConnection<Postgres>>>>,
+    committing: Arc<Mutex<Option<Kept>>>,
     /// Whoever publishes. The others wait here, where they hold no connection that the engine needs.
     publishing: Arc<Mutex<()>>,
 }
@@ -141,6 +154,14 @@ impl Store {
     /// The connection pool, for migrations and tests.
     pub const fn connection(&self) -> &DatabaseConnection {
         &self.db
+    }
+
+    /// Gives the connection of the commits back if it has been idle for [`KEPT_IDLE`].
+    pub async fn rest(&self) {
+        let mut kept = self.committing.lock().await;
+        if kept.as_ref().is_some_and(|kept| kept.used.elapsed() >= KEPT_IDLE) {
+            *kept = None;
+        }
     }
 
     /// The same pool as the driver beneath sea-orm knows it.

@@ -9,7 +9,7 @@ use super::super::batch::Batch;
 use super::super::recovery::{Recovered, Recovery};
 use super::{DATABASE_PAUSE, Lane};
 use crate::store::StoreError;
-use crate::store::commit::{ShardAdvance, Writes};
+use crate::store::commit::{Committed, ShardAdvance, Writes};
 use crate::store::letters::ping;
 use crate::store::shards::Claimed;
 
@@ -204,6 +204,7 @@ impl Lane {
             return;
         }
         self.last_save = Instant::now();
+        self.store.rest().await;
         self.look_for_database().await;
         self.show_offsets();
         let advances: Vec<ShardAdvance> = self
@@ -226,12 +227,16 @@ impl Lane {
         }
         let writes = Writes { shards: advances, ..Writes::default() };
         // Nothing rests on it: a watermark that is not saved means publishing a little more after a take-over.
-        if self.store.commit(&writes).await.is_ok() {
-            for advance in writes.shards {
-                if let Some(owned) = self.shards.get_mut(advance.shard) {
-                    owned.follow(&advance);
+        match self.store.commit(&writes).await {
+            Ok(Committed::Yes) => {
+                for advance in writes.shards {
+                    if let Some(owned) = self.shards.get_mut(advance.shard) {
+                        owned.follow(&advance);
+                    }
                 }
             }
+            Ok(Committed::Fenced) => self.reclaim().await,
+            Ok(Committed::LetterMoved) | Err(_) => {}
         }
     }
 
@@ -262,10 +267,9 @@ impl Lane {
         while self.publisher.in_flight() > 0 && Instant::now() < deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             let _ = tokio::time::timeout(left, reports.arrived()).await;
+            // What the broker refuses must be kept before the watermark passes it.
             let refused = self.settle();
-            if !refused.is_empty() {
-                break;
-            }
+            self.process(refused).await;
         }
         self.last_save = Instant::now().checked_sub(SAVE_EVERY).unwrap_or_else(Instant::now);
         self.save_watermarks().await;
