@@ -1,34 +1,29 @@
 //! The second half of the loop: replies, events and dead letters out, and only then the offsets.
 //!
-//! Sagas wait for replies; nobody waits for domain events. A request to the broker carries the records of one partition,
-//! and events are spread over all partitions of their topics: sent with every batch, they would be most of the requests.
-//! So replies leave at once, and events are gathered for a moment.
+//! Sagas wait for replies; nobody waits for domain events. So replies leave as soon as they are committed, whatever is still
+//! on its way, and the events of a batch follow those of the batch before. Events are not kept back to be gathered: one
+//! whose reply is out and that is not, is lost when worker and broker are lost together.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
 use messaging::{AckedProducer, Consumer, PublishError, Received, Record};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letter::{Letters, Reason};
 
-/// How many batches may wait for the acknowledgement of their replies, and as many to be sent; the next one waits before
-/// it is handed over.
+/// How many batches may be on their way to the broker, and as many to be sent; the next one waits before it is handed
+/// over.
 pub(crate) const UNACKNOWLEDGED_BATCHES: usize = 4;
-/// How long events are gathered before they are published.
-const GATHER: Duration = Duration::from_millis(50);
-/// When so many events are gathered, they are published at once.
-const GATHERED_RECORDS: usize = 1_000;
-/// How many publications may wait, answered, while gathered events are on their way.
-const WAITING_PUBLICATIONS: usize = 16;
 /// How long the last commit of offsets may take.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
+
+/// A topic, a partition, and the offset to go on from.
+pub(crate) type NextOffset = (Arc<str>, i32, i64);
 
 /// What is to be sent for the records of a batch.
 #[derive(Debug, Default)]
@@ -37,15 +32,7 @@ pub(crate) struct Publication {
     pub(crate) replies: Vec<Outgoing>,
     pub(crate) events: Vec<Outgoing>,
     /// The topics, partitions and next offsets that the batch completes.
-    pub(crate) offsets: Vec<(Arc<str>, i32, i64)>,
-}
-
-impl Publication {
-    fn extend(&mut self, more: Self) {
-        self.replies.extend(more.replies);
-        self.events.extend(more.events);
-        self.offsets.extend(more.offsets);
-    }
+    pub(crate) offsets: Vec<NextOffset>,
 }
 
 /// A record to be sent, and the command or poison record it answers.
@@ -70,6 +57,8 @@ pub(crate) struct Publisher {
     pub(crate) letters: Letters,
     /// Ends the waiting for acknowledgements; what is not acknowledged then is done again after the next start.
     pub(crate) give_up: CancellationToken,
+    /// Held while events are on their way: those of the next batch wait, so that no failure changes their order.
+    pub(crate) events: Mutex<()>,
 }
 
 impl Publisher {
@@ -81,33 +70,30 @@ impl Publisher {
         self,
         publications: mpsc::Receiver<Publication>,
     ) -> (Consumer, Result<(), PublishError>) {
-        let (answered, queue) = mpsc::channel(WAITING_PUBLICATIONS);
-        let (replies, events) =
-            tokio::join!(self.publish_replies(publications, answered), self.publish_events(queue));
-        let published = replies.and(events);
+        let published = self.publish_all(publications).await;
+        if matches!(published, Ok(()) | Err(PublishError::Stopped))
+            && let Err(error) = self.consumer.flush_commits(LAST_COMMIT).await
+        {
+            tracing::info!(%error, "the last offsets were not committed; their commands will be answered again");
+        }
         (self.consumer, if matches!(published, Err(PublishError::Stopped)) { Ok(()) } else { published })
     }
 
-    /// Publishes replies and dead letters; hands on what is acknowledged, in order. A batch does not wait for the one
-    /// before: a saga's next command is sent when the reply to this one has come, so no reply can overtake another.
-    async fn publish_replies(
-        &self,
-        mut publications: mpsc::Receiver<Publication>,
-        answered: mpsc::Sender<Publication>,
-    ) -> Result<(), PublishError> {
+    /// Publishes what comes, and commits the offsets of what is acknowledged, in order.
+    async fn publish_all(&self, mut publications: mpsc::Receiver<Publication>) -> Result<(), PublishError> {
         let mut sent = FuturesOrdered::new();
         let mut open = true;
         while open || !sent.is_empty() {
             tokio::select! {
+                // First, so that each publication begins before the next one comes.
                 biased;
                 Some(done) = sent.next() => {
-                    if answered.send(done?).await.is_err() {
-                        break;
-                    }
+                    let offsets: Vec<NextOffset> = done?;
+                    self.consumer.commit(&offsets);
                 }
                 publication = publications.recv(), if open && sent.len() < UNACKNOWLEDGED_BATCHES => {
                     match publication {
-                        Some(publication) => sent.push_back(self.publish_replies_of(publication)),
+                        Some(publication) => sent.push_back(self.publish_batch(publication)),
                         None => open = false,
                     }
                 }
@@ -116,33 +102,19 @@ impl Publisher {
         Ok(())
     }
 
-    async fn publish_replies_of(&self, mut publication: Publication) -> Result<Publication, PublishError> {
-        self.publish(std::mem::take(&mut publication.replies)).await?;
-        Ok(publication)
-    }
-
-    /// Publishes the events of answered publications; commits the offsets of what is acknowledged.
-    async fn publish_events(&self, mut answered: mpsc::Receiver<Publication>) -> Result<(), PublishError> {
-        let mut published = Ok(());
-        while let Some(mut publication) = answered.recv().await {
-            let until = Instant::now() + GATHER;
-            while publication.events.len() < GATHERED_RECORDS
-                && let Ok(Some(more)) = timeout_at(until, answered.recv()).await
-            {
-                publication.extend(more);
+    /// Publishes replies and events; gives the offsets that are done then. A saga's next command is sent when the reply
+    /// to this one has come, so the replies of two batches may be on their way together.
+    async fn publish_batch(&self, publication: Publication) -> Result<Vec<NextOffset>, PublishError> {
+        let Publication { replies, events, offsets } = publication;
+        let events = async {
+            if events.is_empty() {
+                return Ok(());
             }
-            published = self.publish(publication.events).await;
-            if published.is_err() {
-                break;
-            }
-            self.consumer.commit(&furthest(publication.offsets));
-        }
-        if matches!(published, Ok(()) | Err(PublishError::Stopped))
-            && let Err(error) = self.consumer.flush_commits(LAST_COMMIT).await
-        {
-            tracing::info!(%error, "the last offsets were not committed; their commands will be answered again");
-        }
-        published
+            let _turn = self.events.lock().await;
+            self.publish(events).await
+        };
+        tokio::try_join!(events, self.publish(replies))?;
+        Ok(offsets)
     }
 
     async fn publish(&self, mut outgoing: Vec<Outgoing>) -> Result<(), PublishError> {
@@ -178,14 +150,4 @@ impl Publisher {
             };
         }
     }
-}
-
-/// Of each partition the furthest offset.
-fn furthest(offsets: Vec<(Arc<str>, i32, i64)>) -> Vec<(Arc<str>, i32, i64)> {
-    let mut furthest: HashMap<(Arc<str>, i32), i64> = HashMap::with_capacity(8);
-    for (topic, partition, next) in offsets {
-        let known = furthest.entry((topic, partition)).or_insert(next);
-        *known = next.max(*known);
-    }
-    furthest.into_iter().map(|((topic, partition), next)| (topic, partition, next)).collect()
 }

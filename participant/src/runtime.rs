@@ -13,7 +13,7 @@ use messaging::{
 };
 use schemas::Catalog;
 use sea_orm::DatabaseConnection;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::Batch;
@@ -261,7 +261,13 @@ impl Participant {
         let (consumer, mut events) = Consumer::start(kafka, &group, &[&topic], CONSUMER_LIMITS, assignments)
             .map_err(|source| self.kafka_error(source))?;
         let give_up = CancellationToken::new();
-        let publisher = Publisher { producer, consumer, letters: letters.clone(), give_up: give_up.clone() };
+        let publisher = Publisher {
+            producer,
+            consumer,
+            letters: letters.clone(),
+            give_up: give_up.clone(),
+            events: Mutex::default(),
+        };
         let (publications, queue) = mpsc::channel(UNACKNOWLEDGED_BATCHES);
         let publishing = tokio::spawn(publisher.run(queue));
         tracing::info!(participant = %self.name, topic, group, "serving");
