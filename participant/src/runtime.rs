@@ -38,9 +38,10 @@ const BROKER_QUESTION: Duration = Duration::from_secs(10);
 /// The first and the longest wait at the start for what is not there yet.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// How long a stop waits for room to hand the last batch over, and then for acknowledgements of what is committed.
+/// How long a stop waits for acknowledgements of what is committed.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// How much of that it waits, if need be, for room to hand the last batch over.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
-const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 /// How long all calls to the outside of one round may take, unless the builder is told otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -277,7 +278,9 @@ impl Participant {
         // Reading ends here; what is committed is still published.
         drop(events);
         let mut publishing = publishing;
-        let published = match tokio::time::timeout(DRAIN_LIMIT, &mut publishing).await {
+        let waited = if matches!(served, Served::StoppedWaiting) { HAND_OVER_LIMIT } else { Duration::ZERO };
+        let left = DRAIN_LIMIT.saturating_sub(waited);
+        let published = match tokio::time::timeout(left, &mut publishing).await {
             Ok(published) => published,
             Err(_) => {
                 give_up.cancel();
@@ -290,7 +293,7 @@ impl Participant {
         let _ = tokio::task::spawn_blocking(move || consumer.stop()).await;
         published.map_err(|error| broken(Some(error)))?;
         match served {
-            Served::Stopped => {
+            Served::Stopped | Served::StoppedWaiting => {
                 tracing::info!(participant = %name, "stopped");
                 Ok(())
             }
@@ -332,7 +335,7 @@ impl Participant {
                         return Served::PublisherEnded;
                     }
                 }
-                () = too_late(stop) => return Served::Stopped,
+                () = too_late(stop) => return Served::StoppedWaiting,
             }
         }
     }
@@ -398,6 +401,8 @@ async fn too_late(stop: &CancellationToken) {
 /// How the loop ended.
 enum Served {
     Stopped,
+    /// After [`HAND_OVER_LIMIT`], with a batch in hand that is answered again after the next start.
+    StoppedWaiting,
     ConsumerEnded,
     PublisherEnded,
 }
