@@ -13,15 +13,14 @@ use messaging::topics::{self, TopicError, TopicSpec};
 use saga_defs::check::Participants;
 use saga_defs::definition::{Definition, DefinitionError};
 use saga_defs::ids::DefinitionRef;
-use uuid::Uuid;
 
 use self::brought::{Brought, Grown, WrongSchema};
 use self::examine::{ModelCheck, Refusal};
 use self::turns::{Crowded, Turns};
 use crate::definitions::{Definitions, Entry, Published};
 use crate::engine::clock;
+use crate::store::audit::AuditRow;
 use crate::store::definitions::Publication;
-use crate::store::letters::AuditRow;
 use crate::store::{Store, StoreError};
 
 /// One definition brings at most this many schemas: it has at most 64 steps with four messages each.
@@ -237,19 +236,12 @@ pub(crate) fn same_recipe(one: &Definition, other: &Definition) -> bool {
 }
 
 fn audit(id: &DefinitionRef, schemas: usize, actor: &str) -> AuditRow {
-    AuditRow {
-        id: Uuid::now_v7(),
-        at: clock::now(),
-        actor: actor.to_owned(),
-        verb: "register",
-        saga: None,
-        letter: None,
-        reason: match schemas {
-            0 => id.to_string(),
-            1 => format!("{id}, with 1 schema"),
-            more => format!("{id}, with {more} schemas"),
-        },
-    }
+    let reason = match schemas {
+        0 => id.to_string(),
+        1 => format!("{id}, with 1 schema"),
+        more => format!("{id}, with {more} schemas"),
+    };
+    AuditRow::new(clock::now(), actor, "register", &reason)
 }
 
 fn json(model_check: &ModelCheck) -> Option<serde_json::Value> {

@@ -14,8 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::clock;
+use crate::store::audit::AuditRow;
 use crate::store::commit::KeyWrite;
-use crate::store::letters::{AuditRow, LetterChange};
+use crate::store::letters::LetterChange;
 use crate::store::{Store, StoreError};
 
 /// After this long a request that the engine refused for lack of room may come again.
@@ -392,15 +393,7 @@ impl EngineHandle {
     async fn discard(&self, act: &ActOnLetter) -> Result<(), ActError> {
         let at = clock::now();
         let change = LetterChange::Discard { id: act.letter, at, reason: act.reason.to_string() };
-        let audit = AuditRow {
-            id: Uuid::now_v7(),
-            at,
-            actor: act.actor.to_string(),
-            verb: "discard",
-            saga: None,
-            letter: Some(act.letter),
-            reason: act.reason.to_string(),
-        };
+        let audit = AuditRow::new(at, &act.actor, "discard", &act.reason).of_letter(Some(act.letter));
         let key = act.key.map(|key| KeyWrite {
             key_hash: key.key_hash,
             request_hash: key.request_hash,

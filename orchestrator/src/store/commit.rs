@@ -19,7 +19,8 @@ use sea_orm::sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_w
 use sea_query_sqlx::SqlxValues;
 use uuid::Uuid;
 
-use super::letters::{AuditRow, LetterChange};
+use super::audit::AuditRow;
+use super::letters::LetterChange;
 use super::{ANSWER_LIMIT, Kept, Store, StoreError};
 
 /// SQLSTATE of a division by zero: the fence did not hold.

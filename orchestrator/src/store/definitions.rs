@@ -4,7 +4,7 @@ use saga_defs::ids::DefinitionRef;
 use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait};
 use time::OffsetDateTime;
 
-use super::letters::AuditRow;
+use super::audit::AuditRow;
 use super::{Store, StoreError, statement};
 
 /// The advisory lock under which is published: one at a time, in all processes.

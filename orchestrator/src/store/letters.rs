@@ -1,4 +1,4 @@
-//! Dead letters and the audit, as rows.
+//! Dead letters, as rows.
 
 use messaging::Headers;
 use saga_defs::ids::{DeadLetterId, Direction, SagaId};
@@ -6,6 +6,7 @@ use saga_defs::time::Timestamp;
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, Value};
 use uuid::Uuid;
 
+use super::audit::AuditRow;
 use super::{Store, StoreError, statement};
 
 /// A dead letter to keep. The record is as it was, byte for byte.
@@ -200,43 +201,6 @@ fn insert(row: &LetterRow, conflict: &str) -> Statement {
 /// Postgres texts have no NUL; what comes from a foreign record may.
 fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
-}
-
-/// One line of the audit.
-#[derive(Clone, Debug)]
-pub struct AuditRow {
-    /// Its id, a UUIDv7.
-    pub id: Uuid,
-    /// When.
-    pub at: Timestamp,
-    /// Who.
-    pub actor: String,
-    /// What, e.g. `cancel`.
-    pub verb: &'static str,
-    /// To which saga.
-    pub saga: Option<SagaId>,
-    /// To which letter.
-    pub letter: Option<DeadLetterId>,
-    /// Why.
-    pub reason: String,
-}
-
-impl AuditRow {
-    pub(super) fn statement(&self) -> Statement {
-        statement(
-            "INSERT INTO audit (id, at, actor, verb, saga_id, dead_letter_id, reason)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            vec![
-                self.id.into(),
-                self.at.to_utc().into(),
-                self.actor.as_str().into(),
-                self.verb.into(),
-                self.saga.map(SagaId::as_uuid).into(),
-                self.letter.map(DeadLetterId::as_uuid).into(),
-                self.reason.as_str().into(),
-            ],
-        )
-    }
 }
 
 /// A letter as the engine needs it to send it again.

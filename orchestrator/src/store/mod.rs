@@ -1,6 +1,7 @@
 //! Postgres: the only place that speaks SQL. The engine writes through [`Store`]; the API reads through
 //! [`queries::Reads`], over a pool of its own.
 
+pub mod audit;
 pub mod body;
 pub mod commit;
 pub mod copy;

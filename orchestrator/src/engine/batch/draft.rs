@@ -16,9 +16,10 @@ use super::super::handle::{ActError, RequestKey};
 use super::super::publisher::{Origin, Outgoing, SentAttempt};
 use super::super::shards::{shown_wake, wake_of};
 use super::{Batch, Context, Fact, Held, MovedSaga};
+use crate::store::audit::AuditRow;
 use crate::store::body::{body_of, current_step, json};
 use crate::store::commit::{JournalRow, KeyWrite, SagaWrite, ShardAdvance};
-use crate::store::letters::{AuditRow, LetterChange, LetterRow};
+use crate::store::letters::{LetterChange, LetterRow};
 
 /// What a journal row that concerns no saga says and asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -299,9 +300,8 @@ impl<'a> Draft<'a> {
         letter: Option<DeadLetterId>,
         key: Option<RequestKey>,
     ) {
-        let at = self.context.now;
-        let (actor, reason) = (actor.to_owned(), reason.to_owned());
-        self.batch.writes.audit.push(AuditRow { id: Uuid::now_v7(), at, actor, verb, saga, letter, reason });
+        let row = AuditRow::new(self.context.now, actor, verb, reason);
+        self.batch.writes.audit.push(row.of_saga(saga).of_letter(letter));
         self.key(key, saga.map_or(Uuid::nil(), SagaId::as_uuid));
     }
 
