@@ -1,5 +1,7 @@
 //! The orchestrator's tables. See ARCHITECTURE.md for who writes what and when.
 
+mod shard_rows;
+
 use sea_orm_migration::prelude::*;
 
 /// All migrations of the orchestrator's database, in order.
@@ -8,7 +10,13 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Tables), Box::new(Schemas), Box::new(Republish), Box::new(Text)]
+        vec![
+            Box::new(Tables),
+            Box::new(Schemas),
+            Box::new(Republish),
+            Box::new(Text),
+            Box::new(shard_rows::ShardRows),
+        ]
     }
 
     fn migration_table_name() -> DynIden {

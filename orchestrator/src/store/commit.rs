@@ -5,7 +5,12 @@
 //! statement fails as a whole (a division by zero): all parts of one statement commit together, so a false condition
 //! alone would leave the numbers of the other shards advanced without their rows. Dead letters and audit rows are rare
 //! and ride in the same transaction.
+//!
+//! A shard's row gets a new version with each commit. A transaction that somebody leaves open keeps all of them, and
+//! finding the newest by its key would take longer with each (ADR 0026). So each commit
+//! remembers where its versions lie, and the next goes straight to them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,15 +18,19 @@ use saga_defs::ids::{Revision, SagaId, Shard};
 use saga_defs::saga::Status;
 use saga_defs::time::Timestamp;
 use sea_orm::DbErr;
-use sea_orm::sqlx::postgres::{PgArguments, Postgres};
+use sea_orm::sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sea_orm::sqlx::query::Query;
-use sea_orm::sqlx::{AssertSqlSafe, Connection as _, PgConnection, query, query_with};
+use sea_orm::sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_with};
 use sea_query_sqlx::SqlxValues;
 use uuid::Uuid;
 
 use super::audit::AuditRow;
 use super::letters::LetterChange;
 use super::{ANSWER_LIMIT, Kept, Store, StoreError};
+
+/// Where the newest version of each shard's row lies (`ctid`, as text), as the last commit left it.
+#[derive(Debug, Default)]
+pub(super) struct Places(HashMap<i32, String>);
 
 /// SQLSTATE of a division by zero: the fence did not hold.
 const FENCED: &str = "22012";
@@ -150,37 +159,104 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unknown`] means: find out by renewing the claim ([`Store::renew`]).
     pub async fn commit(&self, writes: &Writes) -> Result<Committed, StoreError> {
-        let main = bound(writes);
-        let mut kept = self.committing.lock().await;
+        let mut committing = self.committing.lock().await;
         // Taken out meanwhile: a connection that is left in the middle of something goes back to the pool, which looks
         // at it first.
-        let mut connection = match kept.take() {
+        let mut connection = match committing.kept.take() {
             Some(kept) => kept.connection,
             None => self.pool().acquire().await?,
         };
-        let alone = writes.letters.is_empty() && writes.audit.is_empty();
-        let commit = async {
-            if alone {
-                main.execute(&mut *connection).await.map(|_| Committed::Yes).map_err(StoreError::from)
-            } else {
-                commit_with_letters(&mut connection, main, writes).await
-            }
-        };
+        // Where rows lie is no more known if this fails or is given up.
+        let known = std::mem::take(&mut committing.places);
+        let commit = commit_at(&mut connection, writes, known);
         let outcome = tokio::time::timeout(ANSWER_LIMIT, commit).await.unwrap_or_else(|_| Err(unanswered()));
         // A transaction that failed is rolled back by the pool, at once.
         let clean = match &outcome {
             Ok(_) => true,
             Err(StoreError::Unknown(_)) => false,
-            Err(_) => alone,
+            Err(_) => is_alone(writes),
         };
         if clean {
-            *kept = Some(Kept { connection, used: Instant::now() });
+            committing.kept = Some(Kept { connection, used: Instant::now() });
         }
+        let (committed, places) = outcome?;
+        committing.places = places;
+        Ok(committed)
+    }
+}
+
+/// Whether the batch is one statement.
+fn is_alone(writes: &Writes) -> bool {
+    writes.letters.is_empty() && writes.audit.is_empty()
+}
+
+/// Commits at the places that are known. Rows may have been moved (`VACUUM FULL`), so a fence that does not hold there is
+/// only believed where the rows have just been looked up.
+async fn commit_at(
+    connection: &mut PgConnection,
+    writes: &Writes,
+    mut places: Places,
+) -> Result<(Committed, Places), StoreError> {
+    let mut looked_up = places.look_up(connection, &writes.shards).await?;
+    loop {
+        let outcome = if is_alone(writes) {
+            advance(connection, writes, &places).await.map(|advanced| (Committed::Yes, advanced))
+        } else {
+            commit_with_letters(connection, writes, &places).await
+        };
         match outcome {
-            Err(StoreError::Refused { state, .. }) if state == FENCED => Ok(Committed::Fenced),
-            other => other,
+            Err(StoreError::Refused { state, .. }) if state == FENCED && !looked_up => {
+                places = Places::default();
+                looked_up = places.look_up(connection, &writes.shards).await?;
+            }
+            Err(StoreError::Refused { state, .. }) if state == FENCED => {
+                return Ok((Committed::Fenced, Places::default()));
+            }
+            Ok((committed, advanced)) => {
+                places.0.extend(advanced);
+                return Ok((committed, places));
+            }
+            Err(error) => return Err(error),
         }
     }
+}
+
+impl Places {
+    /// Finds the rows that are not known, by their key. Says whether all were unknown.
+    async fn look_up(
+        &mut self,
+        connection: &mut PgConnection,
+        shards: &[ShardAdvance],
+    ) -> Result<bool, StoreError> {
+        let ids = shards.iter().map(|shard| i32::from(shard.shard.0));
+        let missing: Vec<i32> = ids.filter(|id| !self.0.contains_key(id)).collect();
+        if missing.is_empty() {
+            return Ok(false);
+        }
+        let all = missing.len() == shards.len();
+        let sql = "SELECT id, ctid::text FROM shard WHERE id = ANY($1::int[])";
+        let rows = query(sql).bind(missing).fetch_all(connection).await?;
+        for row in rows {
+            self.0.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        Ok(all)
+    }
+
+    /// The place of this shard's row; one that no row has if there is none.
+    fn of(&self, shard: Shard) -> &str {
+        self.0.get(&i32::from(shard.0)).map_or("(0,0)", String::as_str)
+    }
+}
+
+/// The one statement; gives the new places.
+async fn advance(
+    connection: &mut PgConnection,
+    writes: &Writes,
+    places: &Places,
+) -> Result<Vec<(i32, String)>, StoreError> {
+    let rows = bound(writes, places).fetch_all(connection).await?;
+    let place = |row: &PgRow| Ok(row.try_get::<Option<i32>, _>(0)?.zip(row.try_get(1)?));
+    rows.iter().filter_map(|row| place(row).transpose()).collect()
 }
 
 fn unanswered() -> StoreError {
@@ -189,23 +265,23 @@ fn unanswered() -> StoreError {
 
 async fn commit_with_letters(
     connection: &mut PgConnection,
-    main: Bound,
     writes: &Writes,
-) -> Result<Committed, StoreError> {
+    places: &Places,
+) -> Result<(Committed, Vec<(i32, String)>), StoreError> {
     let mut transaction = connection.begin().await?;
-    main.execute(&mut *transaction).await?;
+    let advanced = advance(&mut transaction, writes, places).await?;
     for change in &writes.letters {
         let rows = plain(change.statement()).execute(&mut *transaction).await?.rows_affected();
         if rows == 0 && change.must_apply() {
             transaction.rollback().await?;
-            return Ok(Committed::LetterMoved);
+            return Ok((Committed::LetterMoved, Vec::new()));
         }
     }
     for row in &writes.audit {
         plain(row.statement()).execute(&mut *transaction).await?;
     }
     transaction.commit().await?;
-    Ok(Committed::Yes)
+    Ok((Committed::Yes, advanced))
 }
 
 /// The batch statement goes to the driver beneath sea-orm, which takes borrowed columns and nulls in arrays: sea-orm
@@ -223,8 +299,11 @@ fn column<'a, T, R>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(of).collect()
 }
 
-fn bound(w: &Writes) -> Bound {
-    with_keys(with_updates(with_inserts(with_journal(with_shards(query(COMMIT), w), w), w), w), w)
+fn bound(w: &Writes, places: &Places) -> Bound {
+    let places = column(&w.shards, |s| places.of(s.shard));
+    let query =
+        with_keys(with_updates(with_inserts(with_journal(with_shards(query(COMMIT), w), w), w), w), w);
+    query.bind(places)
 }
 
 fn with_shards(query: Bound, w: &Writes) -> Bound {
@@ -290,7 +369,8 @@ fn with_keys(query: Bound, w: &Writes) -> Bound {
 }
 
 /// Besides the epoch the fence compares `next_seq`: a sequence can neither skip nor repeat. The arrays are taken apart in
-/// the select lists, row by row: `unnest` in FROM would first write each column to a store of its own.
+/// the select lists, row by row: `unnest` in FROM would first write each column to a store of its own. The outer join at
+/// the end asks `held` in any case, also where nothing else of the batch does.
 const COMMIT: &str = r"
 WITH fence AS (
     UPDATE shard AS s
@@ -299,9 +379,9 @@ WITH fence AS (
     FROM (SELECT unnest($1::int[]) AS id, unnest($2::bigint[]) AS epoch, unnest($3::bigint[]) AS first_seq,
                  unnest($4::bigint[]) AS next_seq, unnest($5::bigint[]) AS published_seq,
                  unnest($6::bigint[]) AS inbox_offset, unnest($7::uuid[]) AS open_from,
-                 unnest($8::boolean[]) AS republish) AS f
-    WHERE s.id = f.id AND s.epoch = f.epoch AND s.next_seq = f.first_seq
-    RETURNING s.id
+                 unnest($8::boolean[]) AS republish, unnest($43::text[])::tid AS place) AS f
+    WHERE s.ctid = f.place AND s.id = f.id AND s.epoch = f.epoch AND s.next_seq = f.first_seq
+    RETURNING s.id, s.ctid::text AS place
 ), held AS (
     SELECT 1 / (count(*) = cardinality($1::int[]))::int AS yes FROM fence
 ), journaled AS (
@@ -336,5 +416,5 @@ WITH fence AS (
                        unnest($42::timestamptz[])) AS k
     WHERE held.yes = 1
 )
-SELECT yes FROM held
+SELECT fence.id, fence.place FROM held LEFT JOIN fence ON held.yes = 1
 ";

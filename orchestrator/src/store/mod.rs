@@ -105,13 +105,21 @@ struct Kept {
     used: Instant,
 }
 
+/// What commits keep from one to the next.
+#[derive(Default)]
+struct Committing {
+    /// Their connection. The pool would ask the server after each whether it is still there, and give the next commit
+    /// another one, whose caches are cold.
+    kept: Option<Kept>,
+    /// Where the shards' rows lie.
+    places: commit::Places,
+}
+
 /// The engine's connection to Postgres. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     db: DatabaseConnection,
-    /// The connection of the lane's commits. Kept from one to the next: the pool would ask the server after each whether
-    /// it is still there, and give the next commit another one, whose caches are cold.
-    committing: Arc<Mutex<Option<Kept>>>,
+    committing: Arc<Mutex<Committing>>,
     /// Whoever publishes. The others wait here, where they hold no connection that the engine needs.
     publishing: Arc<Mutex<()>>,
 }
@@ -159,7 +167,7 @@ impl Store {
 
     /// Gives the connection of the commits back if it has been idle for [`KEPT_IDLE`].
     pub async fn rest(&self) {
-        let mut kept = self.committing.lock().await;
+        let kept = &mut self.committing.lock().await.kept;
         if kept.as_ref().is_some_and(|kept| kept.used.elapsed() >= KEPT_IDLE) {
             *kept = None;
         }

@@ -1,6 +1,8 @@
 //! The store against a real Postgres: the fence, the gapless journal, unknown commits, the pinned plan.
 #![cfg(test)]
 
+mod shard_rows;
+
 use std::time::{Duration, Instant};
 
 use local_postgres::TestServer;
