@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::storage::Storage;
 use crate::registration::examine::ModelCheck;
 use crate::store::definitions::{Counts, Rows};
 use crate::store::{Store, StoreError};
@@ -139,7 +140,7 @@ impl Definitions {
     /// When the database does not answer.
     pub async fn find(
         &self,
-        store: &Store,
+        store: &dyn Storage,
         wanted: &DefinitionRef,
     ) -> Result<Option<Arc<Definition>>, StoreError> {
         if let Some(known) = self.entry(wanted) {
@@ -153,7 +154,7 @@ impl Definitions {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
+    pub async fn refresh(&self, store: &dyn Storage) -> Result<(), StoreError> {
         let _one = self.looking.lock().await;
         let known = self.known.load_full();
         if store.published_counts().await? == known.counts {

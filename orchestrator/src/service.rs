@@ -18,6 +18,7 @@ use crate::api::{self, Api, HttpLimits};
 use crate::config::{self, Config};
 use crate::dead_letters::ingest;
 use crate::definitions::Definitions;
+use crate::engine::environment::System;
 use crate::engine::{Engine, EngineParts, EngineSettings};
 use crate::metrics::Metrics;
 use crate::registration::Registrar;
@@ -81,15 +82,15 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         event_partitions: config.topic_partitions,
         answer_limit: ANSWER_LIMIT,
     };
-    let engine = Engine::start(EngineParts {
-        store: store.clone(),
+    let parts = EngineParts {
+        store: Arc::new(store.clone()),
         definitions: definitions.clone(),
         metrics: metrics.clone(),
-        kafka: config.base.kafka.clone(),
         shard_count: config.shards,
+        environment: Arc::new(System),
         settings,
-    })
-    .await?;
+    };
+    let engine = Engine::start(parts, &config.base.kafka).await?;
     let letters_stop = CancellationToken::new();
     let letters = tokio::spawn(ingest::run(
         config.base.kafka.clone(),

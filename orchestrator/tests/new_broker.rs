@@ -1,6 +1,7 @@
 //! A broker that is new and empty: whoever owns a shard asks again for all that its sagas wait for, until the broker has it.
 #![cfg(test)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use insta::assert_snapshot;
@@ -11,6 +12,7 @@ use messaging::{KafkaSettings, fetch};
 use migrations::apply;
 use migrations::orchestrator::Migrator;
 use orchestrator::definitions::Definitions;
+use orchestrator::engine::environment::System;
 use orchestrator::engine::handle::StartSaga;
 use orchestrator::engine::{DEAD_LETTERS, EVENTS, Engine, EngineParts, EngineSettings, INBOX};
 use orchestrator::metrics::Metrics;
@@ -50,12 +52,12 @@ impl World {
 
     /// A process that owns the shard on this broker, starts a saga, and stops when everything is acknowledged.
     async fn start_a_saga(&self, broker: &Broker, name: &str) {
-        let engine = Engine::start(EngineParts {
-            store: self.store.clone(),
+        let parts = EngineParts {
+            store: Arc::new(self.store.clone()),
             definitions: self.definitions.clone(),
             metrics: Metrics::new().unwrap(),
-            kafka: broker.settings(),
             shard_count: ShardCount::new(1).unwrap(),
+            environment: Arc::new(System),
             settings: EngineSettings {
                 advertise_url: "http://here".into(),
                 incarnation: broker.incarnation().into(),
@@ -63,8 +65,8 @@ impl World {
                 event_partitions: 1,
                 answer_limit: ANSWER_LIMIT,
             },
-        });
-        let engine = engine.await.unwrap();
+        };
+        let engine = Engine::start(parts, &broker.settings()).await.unwrap();
         let input =
             json!({"userId": Uuid::nil(), "resourceId": Uuid::nil(), "amountMinor": 5, "currency": "EUR"});
         let start = StartSaga {

@@ -2,22 +2,24 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use messaging::Consumer;
 use saga_defs::Data;
 use saga_defs::definition::Definition;
 use saga_defs::ids::{DeadLetterId, SagaId, Shard, ShardCount};
 use saga_defs::machine::Why;
 use saga_defs::saga::{Saga, Status};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::clock;
+use super::bus::Group;
+use super::environment::Environment;
+use super::storage::Storage;
+use crate::store::StoreError;
 use crate::store::audit::AuditRow;
 use crate::store::commit::KeyWrite;
 use crate::store::letters::LetterChange;
-use crate::store::{Store, StoreError};
 
 /// After this long a request that the engine refused for lack of room may come again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -278,10 +280,11 @@ impl Shown {
 pub struct EngineHandle {
     pub(super) requests: mpsc::Sender<Asked>,
     pub(super) shown: Arc<Shown>,
-    pub(super) store: Store,
+    pub(super) store: Arc<dyn Storage>,
+    pub(super) environment: Arc<dyn Environment>,
     pub(super) shard_count: ShardCount,
     pub(super) answer_limit: Duration,
-    pub(super) consumer: Weak<Consumer>,
+    pub(super) group: Weak<dyn Group>,
 }
 
 impl EngineHandle {
@@ -358,7 +361,7 @@ impl EngineHandle {
     /// How the engine is.
     pub fn health(&self) -> EngineHealth {
         let mut health = self.shown.health.lock().map(|health| health.clone()).unwrap_or_default();
-        let polled = self.consumer.upgrade().map(|consumer| consumer.last_poll_age()).unwrap_or_default();
+        let polled = self.group.upgrade().map(|group| group.last_poll_age()).unwrap_or_default();
         health.consumer_poll_age = polled.max(self.shown.beat_age());
         health
     }
@@ -391,7 +394,7 @@ impl EngineHandle {
 
     /// Discarding moves no saga, so any process may do it.
     async fn discard(&self, act: &ActOnLetter) -> Result<(), ActError> {
-        let at = clock::now();
+        let at = self.environment.now();
         let change = LetterChange::Discard { id: act.letter, at, reason: act.reason.to_string() };
         let audit = AuditRow::new(at, &act.actor, "discard", &act.reason).of_letter(Some(act.letter));
         let key = act.key.map(|key| KeyWrite {

@@ -3,31 +3,34 @@
 mod gather;
 mod takeover;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use messaging::headers::redrive_of;
 use messaging::pace::Pace;
-use messaging::{Consumer, ConsumerEvent, Received};
+use messaging::{ConsumerEvent, Received};
 use saga_defs::ids::{SagaId, Shard, ShardCount};
 use saga_defs::saga::{Refusal, Saga};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Context, Held, Input, Reply};
-use super::clock;
+use super::bus::Group;
+use super::environment::Environment;
 use super::handle::{ActError, Answer, Asked, RETRY_AFTER, Shown, StartError};
 use super::publisher::{Outgoing, Publisher, Settled};
 use super::rebalance::Rebalance;
 use super::records::RecordMaker;
 use super::shards::Shards;
+use super::storage::Storage;
 use super::{CACHED_SAGAS, EngineParts, EngineSettings};
 use crate::definitions::Definitions;
 use crate::metrics::Metrics;
+use crate::store::StoreError;
 use crate::store::commit::Committed;
-use crate::store::{Store, StoreError};
 
 /// How long to wait before asking a database again that could not carry a statement out.
 const DATABASE_PAUSE: Duration = Duration::from_millis(200);
@@ -42,12 +45,13 @@ pub(super) struct Sources {
     pub(super) records: mpsc::Receiver<ConsumerEvent>,
     pub(super) requests: mpsc::Receiver<Asked>,
     pub(super) rebalances: mpsc::UnboundedReceiver<Rebalance>,
-    pub(super) consumer: Arc<Consumer>,
+    pub(super) group: Arc<dyn Group>,
 }
 
 /// The loop's memory.
 pub struct Lane {
-    pub(super) store: Store,
+    pub(super) store: Arc<dyn Storage>,
+    pub(super) environment: Arc<dyn Environment>,
     pub(super) definitions: Definitions,
     pub(super) maker: RecordMaker,
     pub(super) metrics: Arc<Metrics>,
@@ -59,7 +63,7 @@ pub struct Lane {
     pub(super) shards: Shards,
     pub(super) sagas: HashMap<SagaId, Held>,
     pub(super) cached: VecDeque<SagaId>,
-    pub(super) waiters: HashMap<SagaId, Vec<oneshot::Sender<Saga>>>,
+    pub(super) waiters: BTreeMap<SagaId, Vec<oneshot::Sender<Saga>>>,
     pub(super) unread: VecDeque<(u64, Instant, Received)>,
     pub(super) slice: gather::Slice,
     pub(super) early: Vec<Arrived>,
@@ -118,6 +122,7 @@ impl Lane {
         Self {
             maker: RecordMaker::new(parts.definitions.catalog(), &parts.settings),
             store: parts.store,
+            environment: parts.environment,
             definitions: parts.definitions,
             metrics: parts.metrics,
             settings: parts.settings,
@@ -128,11 +133,11 @@ impl Lane {
             shards: Shards::default(),
             sagas: HashMap::new(),
             cached: VecDeque::new(),
-            waiters: HashMap::new(),
+            waiters: BTreeMap::new(),
             unread: VecDeque::new(),
             slice: gather::Slice::new(),
             early: Vec::new(),
-            pace: Pace::new(Instant::now()),
+            pace: Pace::new(Instant::now().into_std()),
             last_save: Instant::now(),
             stopped: Vec::new(),
             orphaned: None,
@@ -215,7 +220,7 @@ impl Lane {
             definitions: &self.definitions,
             records: &self.maker,
             incarnation: &self.settings.incarnation,
-            now: clock::now(),
+            now: self.environment.now(),
         };
         let batch = Batch::decide(context, group.iter().map(|arrived| &arrived.input).enumerate());
         let begun = Instant::now();
@@ -223,7 +228,7 @@ impl Lane {
             Ok(Committed::Yes) => {
                 self.metrics.batch(batch.writes.journal.len(), begun.elapsed());
                 self.carry_out(batch, group);
-                self.metrics.handled(group.iter().map(|arrived| arrived.at));
+                self.metrics.handled(group.iter().map(|arrived| arrived.at.into_std()));
                 Outcome::Done
             }
             Ok(Committed::Fenced) => Outcome::ShardsLost,
@@ -386,7 +391,7 @@ impl Lane {
     /// Takes the delivery reports: watermarks move, timeouts begin, refused commands come back as inputs.
     pub(super) fn settle(&mut self) -> Vec<Arrived> {
         let mut refused = Vec::new();
-        let now = clock::now();
+        let now = self.environment.now();
         for settled in self.publisher.settle() {
             let (outgoing, problem) = match settled {
                 Settled::Acknowledged(outgoing) => (outgoing, None),

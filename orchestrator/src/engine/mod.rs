@@ -5,8 +5,10 @@
 //! does stands in [`recovery`].
 
 pub mod batch;
+pub mod bus;
 pub mod clock;
 pub mod deliveries;
+pub mod environment;
 pub mod handle;
 pub mod lane;
 pub mod publisher;
@@ -15,22 +17,24 @@ pub mod records;
 pub mod recovery;
 pub mod replies;
 pub mod shards;
+pub mod storage;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging::{Consumer, ConsumerLimits, KafkaError, KafkaSettings};
+use messaging::{KafkaError, KafkaSettings};
 use saga_defs::ids::ShardCount;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::bus::{Bus, Group};
+use self::environment::Environment;
 use self::handle::{EngineHandle, Shown};
-use self::publisher::Publisher;
-use self::rebalance::ToLane;
+use self::lane::{Lane, Sources};
+use self::storage::Storage;
 use crate::definitions::Definitions;
 use crate::metrics::Metrics;
-use crate::store::Store;
 
 /// The consumer group that hands shards to processes.
 pub const GROUP: &str = "saga-orchestrator";
@@ -80,15 +84,15 @@ pub struct EngineSettings {
 /// What the engine is built from.
 pub struct EngineParts {
     /// The database.
-    pub store: Store,
+    pub store: Arc<dyn Storage>,
     /// The recipes and the schemas of their messages.
     pub definitions: Definitions,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// The broker.
-    pub kafka: KafkaSettings,
     /// The number of shards.
     pub shard_count: ShardCount,
+    /// Time and chance.
+    pub environment: Arc<dyn Environment>,
     /// The rest.
     pub settings: EngineSettings,
 }
@@ -99,41 +103,21 @@ pub struct Engine {
     pub handle: EngineHandle,
     stop: CancellationToken,
     lane: JoinHandle<()>,
-    consumer: Arc<Consumer>,
+    group: Arc<dyn Group>,
 }
 
 impl Engine {
-    /// Starts the lane, its consumer and its producer. Shards are claimed when the group hands them out.
+    /// Starts the lane, its consumer and its producers. Shards are claimed when the group hands them out.
     ///
     /// # Errors
     /// When a Kafka setting is refused.
-    pub async fn start(parts: EngineParts) -> Result<Self, KafkaError> {
-        let publisher = Publisher::start(&parts.kafka)?;
-        // The first delivery of a new idempotent producer takes half a second; have that behind us.
-        if let Err(error) = publisher.warm_up(WARM_UP_LIMIT).await {
-            tracing::warn!(%error, "the producer is not warm yet; the first commands may be slow");
-        }
-        let (to_lane, rebalances) = mpsc::unbounded_channel();
-        let (requests, asked) = mpsc::channel(REQUEST_QUEUE);
-        let limits = ConsumerLimits { batch_records: BATCH_INPUTS, queued_batches: 4 };
-        let assignments = Arc::new(ToLane::new(to_lane));
-        let (consumer, records) = Consumer::start(&parts.kafka, GROUP, &[INBOX], limits, assignments)?;
-        let consumer = Arc::new(consumer);
-        let shown = Arc::new(Shown::default());
-        shown.update(|health| health.shard_count = parts.shard_count.get());
-        let handle = EngineHandle {
-            requests,
-            shown: shown.clone(),
-            store: parts.store.clone(),
-            shard_count: parts.shard_count,
-            answer_limit: parts.settings.answer_limit,
-            consumer: Arc::downgrade(&consumer),
-        };
-        let sources = lane::Sources { records, requests: asked, rebalances, consumer: consumer.clone() };
-        let lane = lane::Lane::new(parts, sources, publisher, shown);
+    pub async fn start(parts: EngineParts, kafka: &KafkaSettings) -> Result<Self, KafkaError> {
+        let bus = Bus::connect(kafka).await?;
+        let group = bus.group.clone();
+        let (handle, lane) = assemble(parts, bus);
         let stop = CancellationToken::new();
         let lane = tokio::spawn(lane.run(stop.clone()));
-        Ok(Self { handle, stop, lane, consumer })
+        Ok(Self { handle, stop, lane, group })
     }
 
     /// Finishes what is in hand, publishes what is committed and leaves the group. `Err` if the lane had panicked.
@@ -154,9 +138,9 @@ impl Engine {
                 Ok(())
             }
         };
-        let consumer = self.consumer;
+        let group = self.group;
         // Leaving the group joins a thread.
-        let left = tokio::task::spawn_blocking(move || drop(consumer)).await;
+        let left = tokio::task::spawn_blocking(move || drop(group)).await;
         ended.and(left)
     }
 
@@ -164,4 +148,23 @@ impl Engine {
     pub fn has_died(&self) -> bool {
         self.lane.is_finished()
     }
+}
+
+/// An engine that is yet to run, and the way to ask it.
+pub fn assemble(parts: EngineParts, bus: Bus) -> (EngineHandle, Lane) {
+    let (requests, asked) = mpsc::channel(REQUEST_QUEUE);
+    let shown = Arc::new(Shown::default());
+    shown.update(|health| health.shard_count = parts.shard_count.get());
+    let handle = EngineHandle {
+        requests,
+        shown: shown.clone(),
+        store: parts.store.clone(),
+        environment: parts.environment.clone(),
+        shard_count: parts.shard_count,
+        answer_limit: parts.settings.answer_limit,
+        group: Arc::downgrade(&bus.group),
+    };
+    let Bus { records, rebalances, group, publisher } = bus;
+    let sources = Sources { records, requests: asked, rebalances, group };
+    (handle, Lane::new(parts, sources, publisher, shown))
 }

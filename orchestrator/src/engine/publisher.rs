@@ -8,10 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging::{DeliveryFailure, KafkaError, KafkaSettings, Producer, Record, SendError, WarmUpError};
+use messaging::{DeliveryFailure, KafkaError, KafkaSettings, Producer, Record, SendError};
 use saga_defs::ids::{SagaId, Shard};
 use saga_defs::saga::Try;
 
+use super::bus::Outlet;
 use super::deliveries::DeliveryQueue;
 use super::records::{CODE_REFUSED, CODE_TOO_LARGE};
 use super::{EVENTS, INBOX};
@@ -91,9 +92,9 @@ impl Kind {
 
 /// The records in flight.
 pub struct Publisher {
-    producer: Producer,
+    producer: Box<dyn Outlet>,
     /// For [`EVENTS`]: a producer of its own, so that what waits in one holds up nothing in the other.
-    announcer: Producer,
+    announcer: Box<dyn Outlet>,
     queue: Arc<DeliveryQueue>,
     in_flight: HashMap<u64, Outgoing>,
     waiting_commands: VecDeque<u64>,
@@ -104,15 +105,25 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// With producers of its own.
+    /// With producers of its own, made ready so that the first delivery is fast, see [`Producer::warm_up`].
     ///
     /// # Errors
     /// When a setting is refused.
-    pub fn start(settings: &KafkaSettings) -> Result<Self, KafkaError> {
+    pub async fn start(settings: &KafkaSettings, warm_up: Duration) -> Result<Self, KafkaError> {
         let queue = Arc::new(DeliveryQueue::default());
         let producer = Producer::start(settings, LINGER, queue.clone())?;
         let announcer = Producer::start(settings, ANNOUNCEMENT_LINGER, queue.clone())?;
-        Ok(Self {
+        // The first delivery of a new idempotent producer takes half a second; have that behind us.
+        let commands = producer.warm_up(&[INBOX], warm_up);
+        if let Err(error) = tokio::try_join!(commands, announcer.warm_up(&[EVENTS], warm_up)) {
+            tracing::warn!(%error, "the producer is not warm yet; the first commands may be slow");
+        }
+        Ok(Self::over(Box::new(producer), Box::new(announcer), queue))
+    }
+
+    /// Over these producers, which report to `queue`.
+    pub fn over(producer: Box<dyn Outlet>, announcer: Box<dyn Outlet>, queue: Arc<DeliveryQueue>) -> Self {
+        Self {
             producer,
             announcer,
             queue,
@@ -121,16 +132,7 @@ impl Publisher {
             waiting_announcements: VecDeque::new(),
             next_token: 0,
             trouble: None,
-        })
-    }
-
-    /// Makes the first delivery fast, see [`Producer::warm_up`].
-    ///
-    /// # Errors
-    /// The broker does not answer within `limit`, or a topic does not exist.
-    pub async fn warm_up(&self, limit: Duration) -> Result<(), WarmUpError> {
-        let commands = self.producer.warm_up(&[INBOX], limit);
-        tokio::try_join!(commands, self.announcer.warm_up(&[EVENTS], limit)).map(drop)
+        }
     }
 
     /// Where reports arrive.

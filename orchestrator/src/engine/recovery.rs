@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use saga_defs::ids::{CommandId, DeadLetterId, SagaId, Shard};
 use saga_defs::saga::{Effect, State, Status, Try};
+use saga_defs::time::Timestamp;
 
 use super::batch::{Held, ShardEffect};
-use super::clock;
 use super::publisher::{Origin, Outgoing, SentAttempt};
 use super::records::RecordMaker;
 use super::shards::{NOTHING_OPEN, Owned, Wake};
+use super::storage::Storage;
 use crate::definitions::Definitions;
+use crate::store::StoreError;
 use crate::store::letters::LetterRow;
 use crate::store::load::{LOAD_CHUNK, Unpublished};
 use crate::store::shards::Claimed;
-use crate::store::{Store, StoreError};
 
 /// No timer of a shard fires sooner after its take-over: the replies that came meanwhile are read first.
 const GRACE: Duration = Duration::from_secs(2);
@@ -33,11 +34,13 @@ pub struct Recovered {
 /// What a take-over works with.
 pub struct Recovery<'a> {
     /// The database.
-    pub store: &'a Store,
+    pub store: &'a dyn Storage,
     /// The recipes.
     pub definitions: &'a Definitions,
     /// Makes records.
     pub records: &'a RecordMaker,
+    /// Now.
+    pub now: Timestamp,
 }
 
 impl Recovery<'_> {
@@ -72,7 +75,7 @@ impl Recovery<'_> {
         claimed: &[Claimed],
         owned: &mut HashMap<Shard, Owned>,
     ) -> Result<(), StoreError> {
-        let earliest = clock::now().after(GRACE);
+        let earliest = self.now.after(GRACE);
         let shards: Vec<Shard> = claimed.iter().map(|claim| claim.shard).collect();
         let mut from = claimed.iter().map(|claim| claim.open_from).min().filter(|&id| id != NOTHING_OPEN);
         while let Some(first) = from {

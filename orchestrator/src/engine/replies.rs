@@ -7,7 +7,6 @@ use saga_defs::saga::{Echo, Outcome, Refusal};
 use saga_defs::time::Timestamp;
 use schemas::Catalog;
 
-use super::clock;
 use crate::store::letters::LetterRow;
 
 /// The Avro record of a refusal or a failure.
@@ -108,8 +107,8 @@ pub fn letter(
     reason: &str,
     message: String,
     saga: Option<SagaId>,
+    now: Timestamp,
 ) -> LetterRow {
-    let now = clock::now();
     let timestamp = record.timestamp_ms.map(Timestamp::from_unix_millis);
     // The id's place in time is the record's, so that reading the record again makes the same letter.
     let placed_at = timestamp.filter(|at| at.unix_millis() > 0).unwrap_or(Timestamp::from_unix_millis(0));

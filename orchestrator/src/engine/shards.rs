@@ -1,6 +1,6 @@
 //! The shards this process owns: their numbers, their waiting sagas, their timers.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use saga_defs::definition::Definition;
 use saga_defs::ids::{Direction, SagaId, Shard};
@@ -200,7 +200,7 @@ impl Owned {
 /// All owned shards, and their timers in one order.
 #[derive(Debug, Default)]
 pub struct Shards {
-    owned: HashMap<Shard, Owned>,
+    owned: BTreeMap<Shard, Owned>,
     by_time: BTreeSet<Timer>,
 }
 
@@ -251,9 +251,7 @@ impl Shards {
 
     /// Which are ours, in order.
     pub fn ids(&self) -> Vec<Shard> {
-        let mut ids: Vec<Shard> = self.owned.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+        self.owned.keys().copied().collect()
     }
 
     /// All of ours.

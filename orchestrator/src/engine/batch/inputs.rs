@@ -145,7 +145,8 @@ impl Draft<'_> {
         if let Some(id) = replies::copy_of(record) {
             return self.reopen(shard, id, message);
         }
-        let letter = replies::letter(record, self.context.incarnation, reason, message, saga);
+        let letter =
+            replies::letter(record, self.context.incarnation, reason, message, saga, self.context.now);
         let seq = self.journal_shard(shard, ShardEffect::ExportLetter { letter: letter.id }, Vec::new());
         self.keep(letter, (shard, seq), false);
     }

@@ -1,14 +1,13 @@
 //! Where a batch comes from: records, requests, due timers and delivery reports, as many as have arrived.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use messaging::{ConsumerEvent, Received};
 use saga_defs::ids::{DeadLetterId, SagaId, Shard};
-use uuid::Uuid;
+use tokio::time::Instant;
 
 use super::super::batch::{Fact, Held, Input};
-use super::super::clock;
 use super::super::handle::{Asked, Request};
 use super::super::rebalance::Rebalance;
 use super::super::{BATCH_INPUTS, MAX_UNPUBLISHED, REQUEST_QUEUE, SLICE, SLICE_STARTS};
@@ -49,7 +48,7 @@ impl Lane {
                 self.let_grow().await;
                 self.take_records(&mut arrived);
                 self.take_requests(&mut arrived);
-                self.pace.begin(Instant::now(), arrived.len());
+                self.pace.begin(Instant::now().into_std(), arrived.len());
                 return arrived;
             }
             self.save_watermarks().await;
@@ -60,7 +59,7 @@ impl Lane {
         if !self.unread.is_empty() {
             return;
         }
-        let until_due = self.shards.next_wake().map(|at| at.since(clock::now()));
+        let until_due = self.shards.next_wake().map(|at| at.since(self.environment.now()));
         let longest = if self.publisher.in_flight() > 0 { REPORTS_EVERY } else { IDLE_SAVE };
         let idle = until_due.unwrap_or(longest).min(longest);
         let reports = self.publisher.reports();
@@ -77,7 +76,7 @@ impl Lane {
 
     /// While batches are small and more is coming, a commit is the dear part: let some more arrive first.
     async fn let_grow(&self) {
-        let pause = self.pace.pause(Instant::now());
+        let pause = self.pace.pause(Instant::now().into_std());
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
@@ -110,7 +109,7 @@ impl Lane {
     fn unread_event(&mut self, event: ConsumerEvent) {
         match event {
             ConsumerEvent::Records(polled) => {
-                let (generation, at) = (polled.generation, polled.at);
+                let (generation, at) = (polled.generation, Instant::from_std(polled.at));
                 self.unread.extend(polled.records.into_iter().map(|record| (generation, at, record)));
             }
             ConsumerEvent::OffsetVanished { partition, text, .. } => {
@@ -151,7 +150,7 @@ impl Lane {
 
     fn take_due(&self, arrived: &mut Vec<Arrived>) {
         let room = BATCH_INPUTS.saturating_sub(arrived.len()).min(DUE_LIMIT);
-        for (shard, saga) in self.shards.due(clock::now(), room) {
+        for (shard, saga) in self.shards.due(self.environment.now(), room) {
             arrived.push(Arrived::of_ours(Input::Due(shard, saga)));
         }
     }
@@ -228,9 +227,9 @@ impl Lane {
             }
         };
         self.slice.starts += 1;
-        let now = clock::now();
+        let now = self.environment.now();
         // Drawn once, then counted on: asking the system for chance is dearer than hashing an id.
-        let (high, mut low) = Uuid::new_v4().as_u64_pair();
+        let (high, mut low) = self.environment.random();
         loop {
             let mut bytes = [0_u8; 10];
             bytes[..2].copy_from_slice(&high.to_be_bytes()[..2]);
@@ -271,7 +270,7 @@ impl Lane {
             _ => false,
         };
         if group.iter().any(unknown)
-            && let Err(error) = self.definitions.refresh(&self.store).await
+            && let Err(error) = self.definitions.refresh(&*self.store).await
         {
             self.database_trouble(&error);
         }
@@ -295,7 +294,7 @@ impl Lane {
 
     async fn try_load(&mut self, wanted: &[SagaId]) -> Result<(), StoreError> {
         for (id, saga) in self.store.sagas(wanted).await? {
-            match self.definitions.find(&self.store, &saga.definition).await? {
+            match self.definitions.find(&*self.store, &saga.definition).await? {
                 Some(definition) => {
                     if self.sagas.insert(id, Held { saga: saga.into(), definition }).is_none() {
                         self.cached.push_back(id);

@@ -1,8 +1,9 @@
 //! Shards come and go: claiming, letting go, and finding out what became of a commit.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use saga_defs::ids::{SagaId, Shard};
+use tokio::time::Instant;
 
 use super::super::INBOX;
 use super::super::batch::Batch;
@@ -10,7 +11,6 @@ use super::super::recovery::{Recovered, Recovery};
 use super::{DATABASE_PAUSE, Lane};
 use crate::store::StoreError;
 use crate::store::commit::{Committed, ShardAdvance, Writes};
-use crate::store::letters::ping;
 use crate::store::shards::Claimed;
 
 /// How long a stopping lane waits for its last records to be acknowledged.
@@ -72,8 +72,13 @@ impl Lane {
     }
 
     async fn recover_until_answered(&self, claimed: &[Claimed], generation: u64) -> Vec<Recovered> {
-        let recovery = Recovery { store: &self.store, definitions: &self.definitions, records: &self.maker };
         loop {
+            let recovery = Recovery {
+                store: &*self.store,
+                definitions: &self.definitions,
+                records: &self.maker,
+                now: self.environment.now(),
+            };
             match recovery.recover(claimed, generation).await {
                 Ok(recovered) => {
                     self.shown.update(|health| health.database = None);
@@ -243,7 +248,7 @@ impl Lane {
     /// Starts are refused while the database is away; with nothing to commit, somebody must notice that it is back.
     async fn look_for_database(&self) {
         let away = self.shown.health.lock().is_ok_and(|health| health.database.is_some());
-        if away && ping(self.store.connection()).await.is_ok() {
+        if away && self.store.ping().await.is_ok() {
             self.shown.update(|health| health.database = None);
         }
     }
@@ -256,7 +261,7 @@ impl Lane {
             .map(|(shard, owned)| (INBOX.into(), i32::from(shard.0), owned.inbox_offset))
             .collect();
         if !offsets.is_empty() {
-            self.sources.consumer.commit(&offsets);
+            self.sources.group.commit(&offsets);
         }
     }
 
