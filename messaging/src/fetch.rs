@@ -44,8 +44,19 @@ pub fn watermarks(settings: &KafkaSettings, topic: &str) -> Result<Vec<Watermark
 /// # Errors
 /// The broker does not answer, or stops to deliver.
 pub fn read_all(settings: &KafkaSettings, topic: &str) -> Result<Vec<Received>, KafkaError> {
+    read_last(settings, topic, i64::MAX)
+}
+
+/// At most so many of the newest records of each partition of a topic, partition after partition, in order.
+///
+/// # Errors
+/// The broker does not answer, or stops to deliver.
+pub fn read_last(settings: &KafkaSettings, topic: &str, most: i64) -> Result<Vec<Received>, KafkaError> {
     let reader = reader(settings)?;
     let mut open: Vec<Watermarks> = watermarks_of(settings, &reader, topic)?;
+    for partition in &mut open {
+        partition.low = partition.low.max(partition.high.saturating_sub(most));
+    }
     open.retain(|w| w.high > w.low);
     let failed = |source| unreachable(settings, format!("the records of {topic}"), source);
     let mut list = TopicPartitionList::new();

@@ -36,5 +36,17 @@ fn main() {
             b.iter(|| catalog.decode_as(message, black_box(&bytes)).unwrap())
         });
     }
+    let mut group = criterion.benchmark_group("a batch of 256 commands");
+    group.throughput(Throughput::Elements(256));
+    group.bench_function("to bytes", |b| {
+        b.iter(|| {
+            let batch = (0..256).map(|n| {
+                let message = ["booking.ReserveBooking", "payment.ChargePayment"][n % 2];
+                catalog.encode(message, black_box(&data)).unwrap()
+            });
+            batch.collect::<Vec<_>>()
+        })
+    });
+    group.finish();
     criterion.final_summary();
 }

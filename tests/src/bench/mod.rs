@@ -4,6 +4,7 @@
 
 mod booking;
 mod client;
+mod ended;
 mod figures;
 mod gate;
 mod load;
@@ -13,6 +14,7 @@ mod open;
 mod options;
 mod plot;
 mod postgres;
+mod readers;
 mod report;
 mod run;
 mod soak;
@@ -135,6 +137,9 @@ async fn bench(options: &Options, command: &str) -> Result<Report> {
 
 /// Every pace as often as it is wanted, then the invariants.
 async fn bookings(stack: &Stack, options: &Options, work: f64, report: &mut Report) -> Result<()> {
+    if let Some(sagas) = options.ended {
+        ended::make(stack, options, sagas).await?;
+    }
     let mut bookings =
         Bookings::new(options.seed.unwrap_or_default(), options.resources, options.mix, options.keys);
     report.runs = options.paces().into_iter().map(|pace| (pace, Vec::new())).collect();
@@ -154,6 +159,11 @@ async fn bookings(stack: &Stack, options: &Options, work: f64, report: &mut Repo
             heard.slowest_second = heard.slowest_second.min(slowest);
             of_pace.push(run.figures);
         }
+    }
+    if options.ended.is_some() {
+        ended::remove(stack).await?;
+        // The booking that they are copies of.
+        heard.failures += 1;
     }
     report.verdict = verdict::reach(stack, heard).await?;
     Ok(())
@@ -193,6 +203,8 @@ fn settings(options: &Options) -> BTreeMap<&'static str, String> {
         ("resources", options.resources.to_string()),
         ("orchestrators", options.orchestrators.to_string()),
         ("Postgres clusters", if options.own_clusters { "3" } else { "1" }.to_owned()),
+        ("sagas that had ended before", options.ended.unwrap_or_default().to_string()),
+        ("pages a second", options.readers.unwrap_or_default().to_string()),
         ("connections of clients at most", options.connections.to_string()),
         (
             "settings of services",

@@ -73,7 +73,7 @@ pub(crate) async fn open(stack: &Stack, options: &Options, sagas: u64) -> Result
     let bookings =
         Bookings::new(options.seed.unwrap_or_default(), options.resources, Mix::Normal, false).waiting();
     let begun = Instant::now();
-    let starts = Starts { pace: Pace::Open(CLIENTS), bookings, limit: Some(sagas), time: LIMIT };
+    let starts = Starts { limit: Some(sagas), ..Starts::of(bookings) };
     let opened = start(options, starts, addresses(&stack.running())).await?;
     figures.add(group, "opened", "", opened as f64);
     figures.add(group, "opened per second", "/s", opened as f64 / begun.elapsed().as_secs_f64());
@@ -95,21 +95,28 @@ pub(crate) async fn open(stack: &Stack, options: &Options, sagas: u64) -> Result
 }
 
 /// What is started.
-struct Starts {
-    pace: Pace,
-    bookings: Bookings,
+pub(crate) struct Starts {
+    pub(crate) pace: Pace,
+    pub(crate) bookings: Bookings,
     /// How many, at most.
-    limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
     /// For how long, at most.
-    time: Duration,
+    pub(crate) time: Duration,
 }
 
-fn addresses(orchestrators: &[Arc<Orchestrator>]) -> Vec<SocketAddr> {
+impl Starts {
+    /// As many as there are, as fast as it goes.
+    pub(crate) const fn of(bookings: Bookings) -> Self {
+        Self { pace: Pace::Open(CLIENTS), bookings, limit: None, time: LIMIT }
+    }
+}
+
+pub(crate) fn addresses(orchestrators: &[Arc<Orchestrator>]) -> Vec<SocketAddr> {
     orchestrators.iter().map(|orchestrator| orchestrator.address).collect()
 }
 
 /// Starts sagas and gives how many were accepted.
-async fn start(options: &Options, starts: Starts, apis: Vec<SocketAddr>) -> Result<u64> {
+pub(crate) async fn start(options: &Options, starts: Starts, apis: Vec<SocketAddr>) -> Result<u64> {
     let Starts { pace, mut bookings, limit, time } = starts;
     let begin = Instant::now();
     let plan = Plan {

@@ -14,6 +14,7 @@ Examples, each after `cargo run --release -p tests --bin bench --`:
   --open 2000 --seconds 20                     2,000 clients, each with one booking at a time
   --sweep 150,1000,3000 --repeat 3 --report r  The curve of throughput against latency
   --rate 1000 --soak 60 --pin-horizon          An hour, with old rows that cannot be forgotten
+  --rate 1000 --ended 10000000 --readers 20    Beside ten million sagas that have ended, with people who look
   --open-sagas 1000000 --hold 900              Memory and timers of a million open sagas
   --open-sagas 1000 --orchestrators 2 --take-over kill
                                                How long nothing moves when an orchestrator dies
@@ -122,6 +123,14 @@ pub(crate) struct Options {
     /// With --open-sagas: end the first of two orchestrators instead of waiting for timers, and measure the take-over
     #[arg(long, value_enum, requires = "open_sagas")]
     pub(crate) take_over: Option<End>,
+
+    /// So many sagas have ended before the load begins; the invariants are asked without them
+    #[arg(long, value_name = "N", conflicts_with = "open_sagas", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) ended: Option<u64>,
+
+    /// Ask for pages so many times a second while the load runs: lists, sagas, histories
+    #[arg(long, value_name = "PER_S", conflicts_with = "open_sagas", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) readers: Option<u32>,
 
     /// Write report.md, report.json and latency.svg there
     #[arg(long, value_name = "DIR")]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use messaging::fetch::watermarks;
+use messaging::Received;
+use messaging::fetch::{read_last, watermarks};
 use time::OffsetDateTime;
 
 use super::booking::Bookings;
@@ -14,6 +15,7 @@ use super::machine::{self, Usage};
 use super::metrics::Metrics;
 use super::options::Options;
 use super::postgres::{self, Done};
+use super::readers;
 use super::soak;
 use super::stack::Stack;
 
@@ -21,6 +23,8 @@ use super::stack::Stack;
 const HEAD_START: Duration = Duration::from_millis(50);
 /// The process of an Apache Kafka that runs on this machine, as its command line has it.
 const KAFKA_MAIN: &str = "kafka.Kafka";
+/// So many of the newest records of a partition tell how large a topic's are.
+const SAMPLE: i64 = 200;
 
 /// What a run came to.
 pub(crate) struct Run {
@@ -68,6 +72,12 @@ pub(crate) async fn run(
             None => Ok(Vec::new()),
         }
     };
+    let looked = async {
+        match options.readers {
+            Some(per_second) => readers::look(stack, per_second, measured.into(), end.into()).await,
+            None => Ok(Figures::default()),
+        }
+    };
     let load = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
         let mut bookings = bookings;
         load::run(plan, &mut bookings).map(|tally| (tally, bookings))
@@ -77,7 +87,7 @@ pub(crate) async fn run(
         machine::forget_peak(pid);
     }
     let before = Edge::look(stack).await?;
-    let (minutes, ()) = tokio::join!(watched, tokio::time::sleep_until(end.into()));
+    let (minutes, pages, ()) = tokio::join!(watched, looked, tokio::time::sleep_until(end.into()));
     let drift = soak::drift(&minutes?);
     let after = Edge::look(stack).await?;
     let memory = memory(stack);
@@ -96,12 +106,20 @@ pub(crate) async fn run(
     window.databases(ended, &mut figures);
     window.engine(&mut figures);
     shards(stack, &mut figures).await?;
+    figures.0.extend(pages?.0);
     figures.0.extend(drift.0);
     let begun = postgres::number(&stack.databases.orchestrator, sagas).await? - sagas_before;
+    let sizes = sizes(stack).await?;
+    let mut bytes = Figures::default();
     for (topic, count) in records(stack).await? {
         let new = count - topics_before.get(&topic).copied().unwrap_or(0);
-        figures.add("records per saga, whole run", topic, "", new as f64 / begun.max(1) as f64);
+        let per_saga = new as f64 / begun.max(1) as f64;
+        if let Some(size) = sizes.get(&topic) {
+            bytes.add("bytes per saga, whole run", topic.clone(), "", per_saga * size);
+        }
+        figures.add("records per saga, whole run", topic, "", per_saga);
     }
+    figures.0.extend(bytes.0);
     Ok((Run { figures, tally }, bookings))
 }
 
@@ -125,7 +143,7 @@ fn plan(stack: &Stack, options: &Options, pace: Pace, recent: Recent) -> Plan {
 }
 
 /// Waits until no saga is open, or none ends any more.
-async fn settled(stack: &Stack) -> Result<()> {
+pub(crate) async fn settled(stack: &Stack) -> Result<()> {
     let open = "SELECT count(*) AS n FROM saga WHERE status IN ('running', 'compensating')";
     let mut last = (i64::MAX, Instant::now());
     loop {
@@ -152,6 +170,30 @@ pub(crate) async fn records(stack: &Stack) -> Result<BTreeMap<String, i64>> {
         anyhow::Ok(counts)
     };
     tokio::task::spawn_blocking(count).await?.context("the watermarks of the topics")
+}
+
+/// How many bytes a record of each topic has on average, by its newest ones: key, value and headers, before the producer
+/// puts many into one batch.
+async fn sizes(stack: &Stack) -> Result<BTreeMap<String, f64>> {
+    let (settings, topics) = (stack.kafka.clone(), stack.topics.clone());
+    let sizes = move || {
+        let mut sizes = BTreeMap::new();
+        for topic in topics {
+            let records = read_last(&settings, &topic.name, SAMPLE)?;
+            let bytes: usize = records.iter().map(bytes).sum();
+            if !records.is_empty() {
+                sizes.insert(topic.name.to_string(), bytes as f64 / records.len() as f64);
+            }
+        }
+        anyhow::Ok(sizes)
+    };
+    tokio::task::spawn_blocking(sizes).await?.context("the newest records of the topics")
+}
+
+fn bytes(record: &Received) -> usize {
+    let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+    let headers = record.headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len));
+    length(&record.key) + length(&record.value) + headers.sum::<usize>()
 }
 
 /// How many shards each orchestrator has.
