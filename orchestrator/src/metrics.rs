@@ -14,6 +14,7 @@ use prometheus::{Registry, TextEncoder};
 use saga_defs::ids::Direction;
 use saga_defs::saga::Status;
 
+use crate::engine::handle::EngineHealth;
 use crate::retention::Removed;
 
 /// Distinct reasons of dead letters that get a series of their own; later ones count as `other`.
@@ -50,7 +51,55 @@ pub struct Metrics {
     requests: Histogram<f64>,
     removed: Counter<u64>,
     journal_age: Gauge<u64>,
+    inbox_delay: Histogram<f64>,
+    now: Levels,
     reasons: Mutex<BTreeSet<String>>,
+}
+
+/// How much waits at the moment, and how old the oldest of it is.
+struct Levels {
+    waiting: Gauge<u64>,
+    oldest: Gauge<f64>,
+    open_letters: Gauge<u64>,
+    oldest_letter: Gauge<u64>,
+    stuck_sagas: Gauge<u64>,
+    poll_age: Gauge<f64>,
+    dependencies: Gauge<u64>,
+}
+
+impl Levels {
+    fn new(meter: &Meter) -> Self {
+        let gauge =
+            |name: &'static str, about: &'static str| meter.u64_gauge(name).with_description(about).build();
+        let age = |name: &'static str, about: &'static str| {
+            meter.f64_gauge(name).with_unit("s").with_description(about).build()
+        };
+        Self {
+            waiting: gauge(
+                "saga.in_flight",
+                "Sagas of this process's shards that wait for a reply or a timer.",
+            ),
+            oldest: age("saga.in_flight.oldest_age", "The age of the oldest of them."),
+            open_letters: gauge(
+                "saga.dead_letters.open",
+                "Dead letters nobody has decided about, 10,000 at most; every process counts all of them.",
+            ),
+            oldest_letter: meter
+                .u64_gauge("saga.dead_letters.oldest_age")
+                .with_unit("s")
+                .with_description("The age of the oldest of them.")
+                .build(),
+            stuck_sagas: gauge(
+                "saga.stuck.open",
+                "Stuck sagas that open dead letters belong to; every process counts all of them.",
+            ),
+            poll_age: age(
+                "saga.poll.age",
+                "Since when the consumer has not polled, or the engine's loop not turned.",
+            ),
+            dependencies: gauge("saga.dependency.up", "Whether database and broker answer: 1, else 0."),
+        }
+    }
 }
 
 impl Metrics {
@@ -128,6 +177,11 @@ impl Metrics {
                 .with_unit("s")
                 .with_description("Since when the journal is kept.")
                 .build(),
+            inbox_delay: seconds(
+                "saga.inbox.delay",
+                "The age of a reply, by its record's timestamp, when it is taken from the inbox.",
+            ),
+            now: Levels::new(meter),
             registry,
             provider,
             reasons: Mutex::new(BTreeSet::new()),
@@ -206,6 +260,34 @@ impl Metrics {
         self.shards.record(stopped as u64, &[KeyValue::new("state", "stopped")]);
     }
 
+    /// How many sagas wait for a reply or a timer, and how old the oldest of them is.
+    pub fn waiting(&self, sagas: usize, oldest: Duration) {
+        self.now.waiting.record(sagas as u64, &[]);
+        self.now.oldest.record(oldest.as_secs_f64(), &[]);
+    }
+
+    /// A reply of this age was taken from the inbox; `None`: its record has no timestamp.
+    pub fn inbox_delay(&self, age: Option<Duration>) {
+        if let Some(age) = age {
+            self.inbox_delay.record(age.as_secs_f64(), &[]);
+        }
+    }
+
+    /// What waits for an operator: open dead letters, stuck sagas they belong to, the age of the oldest in seconds.
+    pub fn backlog(&self, open_letters: u64, stuck_sagas: u64, oldest_letter_s: u64) {
+        self.now.open_letters.record(open_letters, &[]);
+        self.now.stuck_sagas.record(stuck_sagas, &[]);
+        self.now.oldest_letter.record(oldest_letter_s, &[]);
+    }
+
+    /// How the engine is at this moment.
+    pub fn health(&self, health: &EngineHealth) {
+        self.now.poll_age.record(health.consumer_poll_age.as_secs_f64(), &[]);
+        for (name, trouble) in [("database", &health.database), ("broker", &health.broker)] {
+            self.now.dependencies.record(u64::from(trouble.is_none()), &[KeyValue::new("dependency", name)]);
+        }
+    }
+
     /// What arrived at these times is committed.
     pub fn handled(&self, arrivals: impl IntoIterator<Item = Instant>) {
         let now = Instant::now();
@@ -274,6 +356,14 @@ mod tests {
         metrics.removed(&Removed { days: 1, sagas: 12, keys: 11, letters: 0 });
         metrics.journal_age(Duration::from_secs(86_400));
         metrics.handled([Instant::now()]);
+        metrics.waiting(5, Duration::from_millis(1_500));
+        metrics.inbox_delay(Some(Duration::from_millis(20)));
+        metrics.inbox_delay(None);
+        metrics.backlog(3, 2, 60);
+        let broker = Some("does not answer".to_owned());
+        let health =
+            EngineHealth { broker, consumer_poll_age: Duration::from_millis(250), ..Default::default() };
+        metrics.health(&health);
         let text = metrics.render();
         for line in [
             r#"saga_started_total{definition="booking"} 1"#,
@@ -291,6 +381,15 @@ mod tests {
             r#"saga_retention_removed_total{what="saga"} 12"#,
             "saga_journal_age_seconds 86400",
             "saga_input_duration_seconds_count 1",
+            "saga_in_flight 5",
+            "saga_in_flight_oldest_age_seconds 1.5",
+            "saga_inbox_delay_seconds_count 1",
+            "saga_dead_letters_open 3",
+            "saga_dead_letters_oldest_age_seconds 60",
+            "saga_stuck_open 2",
+            "saga_poll_age_seconds 0.25",
+            r#"saga_dependency_up{dependency="broker"} 0"#,
+            r#"saga_dependency_up{dependency="database"} 1"#,
         ] {
             assert!(text.contains(line), "`{line}` is not in\n{text}");
         }

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::registration::Registrar;
 use crate::registration::folders::Plan;
 use crate::retention::Retainer;
+use crate::store::backlog::Backlog;
 use crate::store::queries::Reads;
 use crate::store::{Store, StoreError};
 
@@ -35,6 +36,8 @@ const BROKER_PAUSE: Duration = Duration::from_millis(500);
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// How often future partitions of the journal are made.
 const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
+/// How often what waits for an operator is counted.
+const COUNT_BACKLOG: Duration = Duration::from_secs(10);
 
 /// Brings the orchestrator's database up to date; waits until it is there.
 ///
@@ -103,13 +106,13 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         Reads::connect(&config.base.database_url).await.context("the API's connections to the database")?;
     let api = Api {
         engine: Arc::new(engine.handle.clone()),
-        reads,
+        reads: reads.clone(),
         definitions: definitions.clone(),
         registrar,
         metrics: metrics.clone(),
         allow_forced_outcomes: config.allow_forced_outcomes,
     };
-    let looked_after = look_after(&config, &definitions, &store, metrics, &stop).await?;
+    let looked_after = look_after(&config, &definitions, &store, reads, metrics, &stop).await?;
     announce(address);
     let watch = watch(&engine, || letters.is_finished(), &store, &stop);
     let served = api::serve(api, listener, stop.clone(), HttpLimits::default());
@@ -122,19 +125,22 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     died
 }
 
-/// What goes on beside the engine until the service stops: new definitions are noticed, old rows leave.
+/// What goes on beside the engine until the service stops: new definitions are noticed, old rows leave, what waits for an
+/// operator is counted.
 async fn look_after(
     config: &Config,
     definitions: &Definitions,
     store: &Store,
+    reads: Reads,
     metrics: Arc<Metrics>,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinHandle<()>> {
     let retainer = match config.retention_days {
-        Some(days) => Some(Retainer::connect(&config.base.database_url, days, metrics).await?),
+        Some(days) => Some(Retainer::connect(&config.base.database_url, days, metrics.clone()).await?),
         None => None,
     };
     let fresh = definitions.clone().keep_fresh(store.clone(), stop.clone());
+    let counted = count_backlog(reads, metrics, stop.clone());
     let stop = stop.clone();
     let retained = async move {
         if let Some(retainer) = retainer {
@@ -142,8 +148,24 @@ async fn look_after(
         }
     };
     Ok(tokio::spawn(async move {
-        tokio::join!(fresh, retained);
+        tokio::join!(fresh, retained, counted);
     }))
+}
+
+/// Counts what waits for an operator, now and then. While the database is away the last count stays.
+async fn count_backlog(reads: Reads, metrics: Arc<Metrics>, stop: CancellationToken) {
+    loop {
+        match reads.backlog().await {
+            Ok(Backlog { open_letters, stuck_sagas, oldest_letter_s }) => {
+                metrics.backlog(open_letters, stuck_sagas, oldest_letter_s);
+            }
+            Err(error) => tracing::debug!(%error, "what waits for an operator is not counted"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(COUNT_BACKLOG) => {}
+        }
+    }
 }
 
 /// One line on standard output, for scripts and for the local stack. A closed pipe is no reason to stop.

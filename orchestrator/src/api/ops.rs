@@ -127,6 +127,8 @@ fn verdict(status: &'static str, checks: Vec<Check>, verbose: bool) -> Answer {
     responses((status = 200, description = "Prometheus text.", body = String, content_type = "text/plain"), Problems),
 )]
 pub(crate) async fn metrics(app: Arc<App>, _asked: Asked) -> Answer {
+    // Looked at here and not by the loop that it is about: one that hangs could not say so.
+    app.api.metrics.health(&app.api.engine.health());
     let text = app.api.metrics.render();
     Ok(with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into()))
 }

@@ -429,6 +429,8 @@ impl Lane {
         self.shown.beat();
         self.shown.unpublished.store(self.publisher.in_flight(), Ordering::Relaxed);
         self.metrics.publish(self.publisher.in_flight());
+        let oldest = self.shards.oldest_open().map_or(Duration::ZERO, |started| now.since(started));
+        self.metrics.waiting(self.shards.open_count(), oldest);
         refused
     }
 }

@@ -310,6 +310,14 @@ impl Shards {
     pub fn open_count(&self) -> usize {
         self.by_time.len()
     }
+
+    /// When the oldest saga that waits was started, as its id says.
+    pub fn oldest_open(&self) -> Option<Timestamp> {
+        let oldest = self.owned.values().filter_map(|owned| owned.open.keys().next()).min()?;
+        // The first 48 bits of an id are its time in milliseconds.
+        let millis = i64::try_from(oldest.as_uuid().as_u128() >> 80).ok()?;
+        Some(Timestamp::from_unix_millis(millis))
+    }
 }
 
 /// A time that never comes.
@@ -400,6 +408,14 @@ mod tests {
         };
         assert_eq!(due(&shards), [id(2), id(4), id(5), id(1)]);
         assert_eq!(shards.due(at(300), 1), [(Shard(3), id(2))]);
+        assert_eq!(shards.oldest_open(), Some(at(0)));
+        let older = SagaId::new(at(1_795_376_787_123), [0; 10]);
+        let mut later = Shards::default();
+        assert_eq!(later.oldest_open(), None);
+        later.insert(Shard(4), Owned::new(&row(1, 0), 1));
+        later.set_wake(Shard(4), SagaId::new(at(1_795_376_787_124), [0; 10]), Some(wake(at(1))));
+        later.set_wake(Shard(4), older, Some(wake(at(2))));
+        assert_eq!(later.oldest_open(), Some(at(1_795_376_787_123)));
         assert_eq!(shards.wake(Shard(3), id(3)), Some(wake(at(i64::MAX))));
         shards.remove(Shard(3));
         assert_eq!((due(&shards), shards.open_count()), (vec![id(5)], 1));

@@ -2,6 +2,7 @@
 //! [`queries::Reads`], over a pool of its own.
 
 pub mod audit;
+pub mod backlog;
 pub mod body;
 pub mod commit;
 pub mod copy;

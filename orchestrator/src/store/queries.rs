@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::backlog::Backlog;
 use super::body::{SagaRow, saga_from_row};
 use super::entities::{dead_letter, journal, request_key, saga};
 use super::{ACQUIRE_TIMEOUT, StoreError};
@@ -119,6 +120,14 @@ impl Reads {
     /// When it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
         super::letters::ping(&self.db).await
+    }
+
+    /// What waits for an operator.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn backlog(&self) -> Result<Backlog, StoreError> {
+        super::backlog::backlog(&self.db).await
     }
 
     /// One saga.

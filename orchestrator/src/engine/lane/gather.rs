@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use messaging::{ConsumerEvent, Received};
 use saga_defs::ids::{DeadLetterId, SagaId, Shard};
+use saga_defs::time::Timestamp;
 use tokio::time::Instant;
 
 use super::super::batch::{Fact, Held, Input};
@@ -127,6 +128,7 @@ impl Lane {
     }
 
     fn take_records(&mut self, arrived: &mut Vec<Arrived>) {
+        let now = self.environment.now();
         while arrived.len() < BATCH_INPUTS {
             if self.unread.is_empty() {
                 match self.sources.records.try_recv() {
@@ -135,7 +137,9 @@ impl Lane {
                 }
             }
             let Some((generation, at, record)) = self.unread.pop_front() else { continue };
+            let sent = record.timestamp_ms.map(Timestamp::from_unix_millis);
             if let Some(input) = self.of_this_assignment(generation, record) {
+                self.metrics.inbox_delay(sent.map(|sent| now.since(sent)));
                 arrived.push(Arrived { input, at, asker: None });
             }
         }
