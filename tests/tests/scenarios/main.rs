@@ -6,6 +6,7 @@ mod definitions;
 mod failover;
 mod letters;
 mod messages;
+mod monitoring;
 mod operators;
 mod outages;
 mod outcomes;
