@@ -28,6 +28,10 @@ const ORIGINAL_HEADERS: &str = "saga-dlq-original-headers";
 /// On the redriven copy of a dead letter: which letter that was.
 const REDRIVE_OF: &str = "saga-dlq-redrive-of";
 
+/// In place of a partition or an offset: none in particular.
+pub const NOWHERE: i32 = -1;
+const PLACE: &str = "a number from 0, or -1 for none in particular";
+
 /// The longest text of a failure in a header, in characters.
 const MAX_MESSAGE_CHARS: usize = 2_000;
 
@@ -42,9 +46,9 @@ pub struct DeadLetterHeaders {
     pub message: String,
     /// Where the record was.
     pub topic: Arc<str>,
-    /// Where in the topic.
+    /// Where in the topic; [`NOWHERE`] for none in particular.
     pub partition: i32,
-    /// Where in the partition.
+    /// Where in the partition; [`NOWHERE`] for none in particular: a command that used up its attempts was at several.
     pub offset: i64,
     /// Who gave up on it: a participant's name, or `orchestrator`.
     pub source: Arc<str>,
@@ -112,8 +116,8 @@ impl DeadLetterHeaders {
             reason: reader.name(REASON)?,
             message: reader.text(MESSAGE, "a text")?.to_owned(),
             topic: reader.topic(TOPIC)?,
-            partition: reader.at_least_zero(PARTITION)?,
-            offset: reader.at_least_zero(OFFSET)?,
+            partition: reader.at_least(PARTITION, NOWHERE, PLACE)?,
+            offset: reader.at_least(OFFSET, i64::from(NOWHERE), PLACE)?,
             source: reader.name(SOURCE)?,
             attempts: reader.at_least_zero(ATTEMPTS)?,
             first_failed_at: reader.time(FIRST_FAILED_AT)?,

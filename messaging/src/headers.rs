@@ -9,7 +9,7 @@ use saga_defs::ids::{Attempt, CommandId, DefinitionRef, Direction, SagaId};
 use saga_defs::saga::Echo;
 use saga_defs::time::Timestamp;
 
-pub use crate::dead_letter::{DeadLetterHeaders, original_of_dead_letter, redrive_of, redriven_copy};
+pub use crate::dead_letter::{DeadLetterHeaders, NOWHERE, original_of_dead_letter, redrive_of, redriven_copy};
 use crate::record::Headers;
 use crate::telemetry::TraceParent;
 
@@ -383,9 +383,17 @@ impl<'a> Reader<'a> {
         &self,
         name: &'static str,
     ) -> Result<T, HeaderError> {
-        let allowed = "a number from 0";
+        self.at_least(name, T::from(0), "a number from 0")
+    }
+
+    pub(crate) fn at_least<T: FromStr + PartialOrd>(
+        &self,
+        name: &'static str,
+        least: T,
+        allowed: &'static str,
+    ) -> Result<T, HeaderError> {
         let text = self.text(name, allowed)?;
-        let number = text.parse::<T>().ok().filter(|number| *number >= T::from(0));
+        let number = text.parse::<T>().ok().filter(|number| *number >= least);
         number.ok_or_else(|| invalid(name, text, allowed))
     }
 

@@ -1,10 +1,11 @@
 //! The typed headers: what is written is read, and what is wrong is named.
 
 use messaging::headers::{
-    CommandHeaders, DeadLetterHeaders, HeaderError, MAX_HEADERS, MAX_HEADERS_BYTES, OutcomeKind, ReplyHeaders,
+    CommandHeaders, DeadLetterHeaders, HeaderError, MAX_HEADERS, MAX_HEADERS_BYTES, NOWHERE, OutcomeKind,
+    ReplyHeaders,
 };
 use messaging::{Headers, TraceParent};
-use saga_defs::ids::{Attempt, CommandId, DefinitionRef, Direction, SagaId};
+use saga_defs::ids::{Attempt, CommandId, DeadLetterId, DefinitionRef, Direction, SagaId};
 use saga_defs::saga::Echo;
 use saga_defs::time::Timestamp;
 
@@ -155,6 +156,35 @@ fn a_flood_of_headers_is_an_error() {
     large.push("x", vec![0; MAX_HEADERS_BYTES]);
     let found = large.size_bytes();
     assert_eq!(ReplyHeaders::read(&large), Err(HeaderError::TooLarge { found }));
+}
+
+#[test]
+fn a_letter_that_was_nowhere_in_particular_is_read_back() {
+    let at = Timestamp::from_unix_millis(1_700_000_000_000);
+    let letter = DeadLetterHeaders {
+        id: DeadLetterId::of_command(command().command_id),
+        reason: "sold_out".into(),
+        message: "every attempt was in vain".to_owned(),
+        topic: "booking.commands".into(),
+        partition: NOWHERE,
+        offset: i64::from(NOWHERE),
+        source: "orchestrator".into(),
+        attempts: 3,
+        first_failed_at: at,
+        last_failed_at: at,
+        saga_id: None,
+        step: None,
+        redrive_of: None,
+    };
+    let written = letter.write(&command().write());
+    assert_eq!(DeadLetterHeaders::read(&written), Ok(letter));
+    let mut wrong = written;
+    wrong.push("saga-dlq-offset", "-2");
+    let error = DeadLetterHeaders::read(&wrong).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "header saga-dlq-offset: found \"-2\"; allowed: a number from 0, or -1 for none in particular"
+    );
 }
 
 #[test]

@@ -169,9 +169,10 @@ impl Retainer {
             }
             tokio::time::sleep(BATCH_PAUSE).await;
         }
+        let mut after = Uuid::nil();
         loop {
-            match self.store.remove_letters(before).await? {
-                Step::More(count, ()) => removed.letters += count,
+            match self.store.remove_letters(before, after).await? {
+                Step::More(count, last) => (removed.letters, after) = (removed.letters + count, last),
                 Step::End(count) => break removed.letters += count,
                 Step::Busy => return Ok(false),
             }

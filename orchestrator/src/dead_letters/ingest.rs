@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging::headers::DeadLetterHeaders;
+use messaging::headers::{DeadLetterHeaders, NOWHERE, redrive_of};
 use messaging::{
     Assignments, Consumer, ConsumerEvent, ConsumerLimits, Headers, KafkaError, KafkaSettings, Received,
     StartAt,
@@ -143,6 +143,11 @@ fn change(record: &Received, incarnation: &str) -> Option<LetterChange> {
         return Some(LetterChange::Reopen { id: *first, at: clock::now(), reason });
     }
     let original = DeadLetterHeaders::original(&record.headers);
+    if let (Err(error), Some(first)) = (&read, redrive_of(&original)) {
+        // A record that was found on this topic and redriven is back: no second letter about it.
+        let reason = format!("failed again: a record without a dead letter's headers: {error}");
+        return Some(LetterChange::Reopen { id: first, at: clock::now(), reason });
+    }
     let letter = match read {
         Ok(headers) => known(record, headers, original),
         Err(error) => foreign(record, incarnation, &error.to_string(), original),
@@ -159,8 +164,8 @@ fn known(record: &Received, headers: DeadLetterHeaders, original: Headers) -> Le
         message: headers.message,
         source: headers.source.to_string(),
         topic: headers.topic.to_string(),
-        partition: Some(headers.partition),
-        offset: Some(headers.offset),
+        partition: Some(headers.partition).filter(|&partition| partition > NOWHERE),
+        offset: Some(headers.offset).filter(|&offset| offset > i64::from(NOWHERE)),
         key: record.key.clone(),
         value: record.value.clone(),
         headers: original,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use messaging::headers::{CommandHeaders, DeadLetterHeaders, redriven_copy};
+use messaging::headers::{CommandHeaders, DeadLetterHeaders, NOWHERE, redriven_copy};
 use messaging::{Headers, Record, TraceParent};
 use saga_defs::Data;
 use saga_defs::definition::{Definition, StepKind};
@@ -199,9 +199,8 @@ impl RecordMaker {
             reason: letter.reason.as_str().into(),
             message: letter.message.clone(),
             topic: letter.topic.as_str().into(),
-            // A command that used up its attempts was on several offsets; -1 stands for none in particular.
-            partition: letter.partition.unwrap_or(-1),
-            offset: letter.offset.unwrap_or(-1),
+            partition: letter.partition.unwrap_or(NOWHERE),
+            offset: letter.offset.unwrap_or(i64::from(NOWHERE)),
             source: letter.source.as_str().into(),
             attempts: u32::try_from(letter.attempts).unwrap_or_default(),
             first_failed_at: letter.first_failed_at,

@@ -186,7 +186,8 @@ impl Retention {
         Ok(if next < pages { Step::More(removed, next) } else { Step::End(removed) })
     }
 
-    /// Removes ended sagas that moved for the last time before `before`, from an id on.
+    /// Removes ended sagas that moved for the last time before `before` and have no open dead letter, from an id on. (A
+    /// letter may be opened again after the day of its saga has left.)
     ///
     /// # Errors
     /// When the database does not answer.
@@ -198,14 +199,19 @@ impl Retention {
         Ok(last.map_or(Step::End(removed), |last| Step::More(removed, last)))
     }
 
-    /// Removes dead letters that were closed before `before` and whose saga is no more.
+    /// Removes dead letters that were closed before `before` and whose saga is no more, from an id on.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn remove_letters(&self, before: OffsetDateTime) -> Result<Step<()>, StoreError> {
-        let values = vec![before.into(), CHUNK.into()];
-        let Some((removed, _)) = self.remove(REMOVE_LETTERS, values).await? else { return Ok(Step::Busy) };
-        Ok(if removed == 0 { Step::End(0) } else { Step::More(removed, ()) })
+    pub async fn remove_letters(
+        &self,
+        before: OffsetDateTime,
+        after: Uuid,
+    ) -> Result<Step<Uuid>, StoreError> {
+        let values = vec![after.into(), before.into(), CHUNK.into()];
+        let Some((removed, row)) = self.remove(REMOVE_LETTERS, values).await? else { return Ok(Step::Busy) };
+        let last: Option<Uuid> = row.try_get("", "last")?;
+        Ok(last.map_or(Step::End(removed), |last| Step::More(removed, last)))
     }
 
     /// A statement that says how many rows it `removed`, in a transaction of its own. `None`: another process removes.
@@ -269,20 +275,22 @@ WHERE k.ctid >= $1::text::tid AND k.ctid < $2::text::tid AND k.created_at < $3
 
 const REMOVE_SAGAS: &str = "
 WITH looked AS MATERIALIZED (
-    SELECT id, finished_at IS NOT NULL AND updated_at < $3 AS leaves FROM saga
-    WHERE id > $1 AND id < $2 ORDER BY id LIMIT $4
+    SELECT s.id, s.finished_at IS NOT NULL AND s.updated_at < $3
+        AND NOT EXISTS (SELECT FROM dead_letter l WHERE l.saga_id = s.id AND l.status = 'open') AS leaves
+    FROM saga s WHERE s.id > $1 AND s.id < $2 ORDER BY s.id LIMIT $4
 ), gone AS (
     DELETE FROM saga WHERE id = ANY(ARRAY(SELECT id FROM looked WHERE leaves)) RETURNING id
 )
 SELECT (SELECT count(*) FROM gone) AS removed, (SELECT id FROM looked ORDER BY id DESC LIMIT 1) AS last";
 
+/// By id: however many letters are open, none is looked at twice. Not only those of old ids: an id has the time that a
+/// foreign record said of itself.
 const REMOVE_LETTERS: &str = "
-WITH gone AS (
-    DELETE FROM dead_letter WHERE id = ANY(ARRAY(
-        SELECT l.id FROM dead_letter l
-        WHERE l.status <> 'open' AND l.updated_at < $1
-          AND NOT EXISTS (SELECT FROM saga s WHERE s.id = l.saga_id)
-        LIMIT $2
-    )) RETURNING id
+WITH looked AS MATERIALIZED (
+    SELECT l.id, l.status <> 'open' AND l.updated_at < $2
+        AND NOT EXISTS (SELECT FROM saga s WHERE s.id = l.saga_id) AS leaves
+    FROM dead_letter l WHERE l.id > $1 ORDER BY l.id LIMIT $3
+), gone AS (
+    DELETE FROM dead_letter WHERE id = ANY(ARRAY(SELECT id FROM looked WHERE leaves)) RETURNING id
 )
-SELECT count(*) AS removed FROM gone";
+SELECT (SELECT count(*) FROM gone) AS removed, (SELECT id FROM looked ORDER BY id DESC LIMIT 1) AS last";

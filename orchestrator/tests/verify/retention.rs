@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use orchestrator::engine::handle::Verb;
 use orchestrator::metrics::Metrics;
 use orchestrator::retention::{Removed, Retainer};
-use orchestrator::store::retention::{DayDropped, Retention};
+use orchestrator::store::retention::{DayDropped, Retention, Step};
 use saga_defs::time::Timestamp;
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
+use uuid::Uuid;
 
 use crate::cut::{DAY, make_day};
 use crate::world::{START, Says, World};
@@ -105,6 +106,31 @@ async fn a_stuck_saga_and_its_letter_stay_until_somebody_has_decided() {
     let removed = pass(&world, days_later(KEPT_DAYS + 30)).await;
     assert_eq!(removed, Removed { days: 1, sagas: 3, keys: 3, letters: 1 });
     assert_eq!(world.differences().await, "");
+}
+
+#[tokio::test]
+async fn a_letter_that_is_opened_again_after_its_day_has_left_keeps_its_saga() {
+    let mut world = three_days().await;
+    let saga = world.start(4).await;
+    world.reply(saga, Says::Done).await;
+    world.act(saga, Verb::Cancel).await;
+    world.refuse(saga).await;
+    world.act(saga, Verb::Redrive { input: None }).await;
+    world.reply(saga, Says::Done).await;
+    world.reply(saga, Says::Done).await;
+    world.sql("UPDATE shard SET published_seq = next_seq - 1").await;
+    let retention = Retention::connect(&world.url).await.unwrap();
+    for day in retention.days().await.unwrap() {
+        assert_eq!(retention.drop_day(&day).await.unwrap(), DayDropped::Yes);
+    }
+    world.sql("UPDATE dead_letter SET status = 'open'").await;
+    let before = days_later(KEPT_DAYS).to_utc();
+    let walked = retention.remove_sagas(before, Uuid::nil()).await.unwrap();
+    assert!(matches!(walked, Step::More(3, _)), "{walked:?}");
+    assert_eq!(count(&world, "saga").await, 1, "the one that somebody has to decide about");
+    world.sql("UPDATE dead_letter SET status = 'discarded'").await;
+    let walked = retention.remove_sagas(before, Uuid::nil()).await.unwrap();
+    assert!(matches!(walked, Step::More(1, _)), "{walked:?}");
 }
 
 #[tokio::test]
