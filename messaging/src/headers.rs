@@ -9,7 +9,9 @@ use saga_defs::ids::{Attempt, CommandId, DefinitionRef, Direction, SagaId};
 use saga_defs::saga::Echo;
 use saga_defs::time::Timestamp;
 
-pub use crate::dead_letter::{DeadLetterHeaders, NOWHERE, original_of_dead_letter, redrive_of, redriven_copy};
+pub use crate::dead_letter::{
+    DeadLetterHeaders, NOWHERE, original_of_dead_letter, redrive_of, redriven_copy,
+};
 use crate::record::Headers;
 use crate::telemetry::TraceParent;
 

@@ -1,5 +1,7 @@
 //! The orchestrator's tables. See ARCHITECTURE.md for who writes what and when.
 
+mod bulk;
+mod letter_groups;
 mod shard_rows;
 
 use sea_orm_migration::prelude::*;
@@ -16,6 +18,8 @@ impl MigratorTrait for Migrator {
             Box::new(Republish),
             Box::new(Text),
             Box::new(shard_rows::ShardRows),
+            Box::new(letter_groups::LetterGroups),
+            Box::new(bulk::Bulk),
         ]
     }
 

@@ -148,7 +148,8 @@ impl Retainer {
         Ok(false)
     }
 
-    /// Keys first, then their sagas, then letters, for which no saga must be there any more. `false`: another process is at
+    /// Keys first, then their sagas, then letters, for which no saga must be there any more, then what was asked for
+    /// in numbers. `false`: another process is at
     /// it.
     async fn remove_rows(&self, before: OffsetDateTime, removed: &mut Removed) -> Result<bool, StoreError> {
         let mut page = 0;
@@ -176,6 +177,9 @@ impl Retainer {
                 Step::End(count) => break removed.letters += count,
                 Step::Busy => return Ok(false),
             }
+            tokio::time::sleep(BATCH_PAUSE).await;
+        }
+        while let Step::More(..) = self.store.remove_actions(before).await? {
             tokio::time::sleep(BATCH_PAUSE).await;
         }
         Ok(true)

@@ -11,12 +11,16 @@ use migrations::orchestrator::Migrator;
 use participant::service::{open, wait_until_migrated};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::bulk::Actions;
+use crate::api::hands::OwnHands;
 use crate::api::{self, Api, HttpLimits};
+use crate::bulk::driver::Driver;
 use crate::config::{self, Config};
-use crate::dead_letters::ingest;
+use crate::dead_letters::{ingest, tally};
 use crate::definitions::Definitions;
 use crate::engine::environment::System;
 use crate::engine::{Engine, EngineParts, EngineSettings};
@@ -25,6 +29,7 @@ use crate::registration::Registrar;
 use crate::registration::folders::Plan;
 use crate::retention::Retainer;
 use crate::store::backlog::Backlog;
+use crate::store::bulk::Bulk;
 use crate::store::queries::Reads;
 use crate::store::{Store, StoreError};
 
@@ -74,12 +79,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let published = registrar.publish_plan(plan).await;
     published.map_err(|error| config::wrong_folder(&config.folders, error))?;
     let metrics = Metrics::new()?;
-    if address.ip().is_unspecified() && config.advertise_url.is_none() {
-        tracing::warn!(%address, "ADVERTISE_URL is not set: other orchestrators cannot reach this one at that address");
-    }
-    let advertise = config.advertise_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let settings = EngineSettings {
-        advertise_url: advertise.into(),
+        advertise_url: advertised(&config, address).into(),
         incarnation: incarnation.clone().into(),
         command_partitions: config.command_partitions,
         event_partitions: config.topic_partitions,
@@ -104,11 +105,13 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     ));
     let reads =
         Reads::connect(&config.base.database_url).await.context("the API's connections to the database")?;
+    let (actions, driven) = actions(&config, &engine, &reads, &definitions, &stop).await?;
     let api = Api {
         engine: Arc::new(engine.handle.clone()),
         reads: reads.clone(),
         definitions: definitions.clone(),
         registrar,
+        actions,
         metrics: metrics.clone(),
         allow_forced_outcomes: config.allow_forced_outcomes,
     };
@@ -118,11 +121,36 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let served = api::serve(api, listener, stop.clone(), HttpLimits::default());
     let (died, served) = tokio::join!(watch, served);
     served.context("the HTTP server")?;
+    driven.await.context("the driver of actions panicked")?;
     looked_after.await.context("the look-out for new definitions, or the retention, panicked")?;
     letters_stop.cancel();
     engine.stop().await.context("the engine's lane panicked")?;
     letters.await.context("the dead-letter consumer panicked")??;
     died
+}
+
+/// Where other orchestrators reach this one.
+fn advertised(config: &Config, address: std::net::SocketAddr) -> String {
+    if address.ip().is_unspecified() && config.advertise_url.is_none() {
+        tracing::warn!(%address, "ADVERTISE_URL is not set: other orchestrators cannot reach this one at that address");
+    }
+    config.advertise_url.clone().unwrap_or_else(|| format!("http://{address}"))
+}
+
+/// Actions over many letters or sagas, and what drives them until the service stops.
+async fn actions(
+    config: &Config,
+    engine: &Engine,
+    reads: &Reads,
+    definitions: &Definitions,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Actions, JoinHandle<()>)> {
+    let store = Bulk::connect(&config.base.database_url).await.context("the connections for actions")?;
+    let wake = Arc::new(Notify::new());
+    let hands = OwnHands::new(Arc::new(engine.handle.clone()), reads.clone(), HttpLimits::default().forward)?;
+    let driver = Driver::new(store.clone(), Arc::new(hands), definitions.clone(), wake.clone());
+    let driven = tokio::spawn(driver.run(stop.clone()));
+    Ok((Actions { store, wake }, driven))
 }
 
 /// What goes on beside the engine until the service stops: new definitions are noticed, old rows leave, what waits for an
@@ -141,6 +169,7 @@ async fn look_after(
     };
     let fresh = definitions.clone().keep_fresh(store.clone(), stop.clone());
     let counted = count_backlog(reads, metrics, stop.clone());
+    let folded = tally::keep_folded(store.clone(), stop.clone());
     let stop = stop.clone();
     let retained = async move {
         if let Some(retainer) = retainer {
@@ -148,7 +177,7 @@ async fn look_after(
         }
     };
     Ok(tokio::spawn(async move {
-        tokio::join!(fresh, retained, counted);
+        tokio::join!(fresh, folded, retained, counted);
     }))
 }
 

@@ -15,6 +15,9 @@ use crate::codec::{Encoder, HEADER_LEN, UnknownNames};
 use crate::compat;
 use crate::shape::RecordShape;
 
+mod written;
+pub use written::{Unreadable, Written};
+
 /// Largest `.avsc` that is read.
 pub const SOURCE_LIMIT_BYTES: usize = 256 * 1024;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use saga_defs::Data;
 
-pub(crate) use decode::{Decoder, read_message};
+pub(crate) use decode::{Decoder, read_as_written, read_message};
 pub(crate) use encode::{Encoded, Encoder, UnknownNames};
 
 /// Most bytes that one encoded message may have.
@@ -22,7 +22,10 @@ pub const DECODED_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 const SHOWN_NAME_LIMIT_CHARS: usize = 64;
 
 /// First two bytes of Avro's single-object encoding.
-const MAGIC: [u8; 2] = [0xC3, 0x01];
+const MAGIC: [u8; MAGIC_LEN] = [0xC3, 0x01];
+
+/// Bytes before the fingerprint.
+pub(crate) const MAGIC_LEN: usize = 2;
 
 /// Magic and fingerprint.
 pub(crate) const HEADER_LEN: usize = 10;

@@ -51,7 +51,7 @@ mod compat;
 mod messages;
 mod shape;
 
-pub use catalog::{Catalog, SOURCE_LIMIT_BYTES, SchemaError};
+pub use catalog::{Catalog, SOURCE_LIMIT_BYTES, SchemaError, Unreadable, Written};
 pub use codec::{
     BodyFault, DECODED_LIMIT_BYTES, DecodeError, Decoded, ENCODED_LIMIT_BYTES, EncodeError, FieldProblem,
 };

@@ -25,6 +25,51 @@ fn files() -> Vec<(String, Value)> {
     sources.into_iter().map(parsed).collect()
 }
 
+/// An old and a new version of a record, and a message of the old one.
+fn renamed() -> (Catalog, Vec<u8>) {
+    let old = r#"{"type": "record", "name": "travel.Book", "fields": [
+        {"name": "seat", "type": "string"}, {"name": "window", "type": "boolean", "default": true}]}"#;
+    let new = r#"{"type": "record", "name": "travel.Book", "fields": [
+        {"name": "seat", "type": "string"}, {"name": "coach", "type": "long", "default": 1}]}"#;
+    let before = Catalog::default().with_sources([("travel.Book.v1.avsc".to_owned(), old.to_owned())]);
+    let before = before.expect("taken");
+    let bytes = before.encode("travel.Book", &data(json!({"seat": "5C", "window": false}))).expect("written");
+    let now = before.with_sources([("travel.Book.v2.avsc".to_owned(), new.to_owned())]);
+    (now.expect("taken"), bytes)
+}
+
+#[test]
+fn a_message_is_shown_as_it_was_written() {
+    let (catalog, bytes) = renamed();
+    let written = catalog.decode_as_written(&bytes).expect("read");
+    assert_eq!((&*written.message_type, written.version, written.newest), ("travel.Book", 1, 2));
+    assert_eq!(Value::from(written.fields), json!({"seat": "5C", "window": false}));
+    let read = catalog.decode(&bytes).expect("read");
+    assert_eq!(Value::from(read.fields), json!({"seat": "5C", "coach": 1}));
+}
+
+#[test]
+fn what_is_no_message_says_at_which_byte() {
+    let (catalog, bytes) = renamed();
+    let said = |bytes: &[u8]| catalog.decode_as_written(bytes).expect_err("no message").to_string();
+    let mut wrong_boolean = bytes.clone();
+    wrong_boolean[13] = 7;
+    let mut unknown = bytes.clone();
+    unknown[2] ^= 1;
+    let longer = [&bytes[..], b"xy"].concat();
+    insta::assert_snapshot!(
+        [&bytes[..12], &bytes[..4], b"{}", &wrong_boolean, &unknown, &longer].map(said).join("\n"),
+        @r"
+    travel.Book cannot be read: seat: the bytes end too early, at byte 10
+    4 bytes are too few for a message: its header alone has 10, at byte 4
+    starts with 7b 7d, not with c3 01 as Avro's single-object encoding does, at byte 0
+    travel.Book cannot be read: window: a boolean is 7, not 0 or 1, at byte 13
+    no known schema has the fingerprint 5001406351cdf16e, at byte 2
+    travel.Book cannot be read: 2 bytes are left over after the last field, at byte 14
+    "
+    );
+}
+
 #[test]
 fn every_message_and_its_fields() {
     let catalog = Catalog::shipped();

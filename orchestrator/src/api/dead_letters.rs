@@ -2,236 +2,34 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use saga_defs::Data;
 use saga_defs::ids::DeadLetterId;
-use saga_defs::time::Timestamp;
 use schemas::Catalog;
-use serde::Serialize;
-use serde_json::Value;
-use time::OffsetDateTime;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::app::{ANONYMOUS, App};
 use super::body::Body;
 use super::document::{NamedProblems, Problems, VerbProblems};
 use super::fields::Fields;
 use super::idempotency::{before, request_key, taken};
+use super::letter_view::{LetterItem, LetterPage, LetterView};
 use super::mount::Asked;
 use super::problem::{Answer, FieldError, Kind, Problem, json};
 use super::query::{DEFAULT_LIMIT, MAX_LIMIT, Page};
 use super::sagas::forced_allowed;
 use super::strict_json::shown;
 use super::verbs::{MAX_REASON, VerbRequest, refused};
+use crate::dead_letters::edit::{self, Edit, NoEdit};
 use crate::engine::handle::{ActError, ActOnLetter, LetterVerb};
-use crate::store::entities::dead_letter::{Model, Summary};
-use crate::store::queries::LetterFilter;
+use crate::store::entities::dead_letter::{Model, Shown};
+use crate::store::letter_list::LetterFilter;
 
-const STATUSES: [&str; 4] = ["open", "redriven", "resolved", "discarded"];
+/// What an idempotency key of a redrive is about.
+pub(crate) const REDRIVE_ROUTE: &str = "redrive dead letter";
 
-/// A dead letter in a list.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = DeadLetterItem)]
-pub(crate) struct LetterItem {
-    #[schema(format = Uuid)]
-    id: String,
-    /// `open`, `redriven` (sent again, the outcome is to be seen), `resolved` or `discarded`.
-    status: String,
-    /// Why, for programs.
-    reason: String,
-    /// Why, for people.
-    message: String,
-    /// Who gave up on it: a participant, or `orchestrator`.
-    source: String,
-    /// Where the record lay.
-    topic: String,
-    #[schema(required)]
-    partition: Option<i32>,
-    #[schema(required)]
-    offset: Option<i64>,
-    /// The Avro record name that its header gives.
-    #[schema(required)]
-    message_type: Option<String>,
-    #[schema(required, format = Uuid)]
-    saga_id: Option<String>,
-    #[schema(required)]
-    step: Option<String>,
-    #[schema(required)]
-    direction: Option<String>,
-    attempts: i32,
-    #[schema(format = DateTime)]
-    first_failed_at: String,
-    #[schema(format = DateTime)]
-    last_failed_at: String,
-    #[schema(format = DateTime)]
-    updated_at: String,
-    /// The letter of which its record is a copy that was sent again.
-    #[schema(required, format = Uuid)]
-    redrive_of: Option<String>,
-}
-
-impl LetterItem {
-    fn of(row: Summary) -> Self {
-        Self {
-            id: row.id.to_string(),
-            status: row.status,
-            reason: row.reason,
-            message: row.message,
-            source: row.source,
-            topic: row.topic,
-            partition: row.partition,
-            offset: row.record_offset,
-            message_type: row.message_type,
-            saga_id: text(row.saga_id),
-            step: row.step,
-            direction: row.direction,
-            attempts: row.attempts,
-            first_failed_at: moment(row.first_failed_at),
-            last_failed_at: moment(row.last_failed_at),
-            updated_at: moment(row.updated_at),
-            redrive_of: text(row.redrive_of),
-        }
-    }
-}
-
-/// Some dead letters, newest first.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = DeadLetterPage)]
-pub(crate) struct LetterPage {
-    items: Vec<LetterItem>,
-    /// Ask again with it for the next page; absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<String>,
-}
-
-/// A header of the record.
-#[derive(Serialize, ToSchema)]
-#[schema(as = RecordHeader)]
-pub(crate) struct HeaderView {
-    name: String,
-    /// Its bytes in base64.
-    #[schema(required)]
-    value: Option<String>,
-    /// The same as text, where it is UTF-8.
-    #[schema(required)]
-    text: Option<String>,
-}
-
-/// What the record's value says.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = DecodedMessage)]
-pub(crate) struct DecodedView {
-    /// The Avro record that wrote it.
-    message_type: String,
-    #[schema(value_type = Object)]
-    value: Data,
-}
-
-/// A dead letter with everything in it.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = DeadLetter)]
-pub(crate) struct LetterView {
-    #[serde(flatten)]
-    item: LetterItem,
-    /// The record's key in base64.
-    #[schema(required)]
-    key: Option<String>,
-    /// The same as text, where it is UTF-8.
-    #[schema(required)]
-    key_text: Option<String>,
-    /// The record's value in base64.
-    #[schema(required)]
-    value: Option<String>,
-    /// The record's headers, in order.
-    headers: Vec<HeaderView>,
-    /// The record's timestamp.
-    #[schema(required, format = DateTime)]
-    timestamp: Option<String>,
-    /// What the value says; null where it does not decode.
-    #[schema(required)]
-    decoded: Option<DecodedView>,
-    /// Why the value does not decode; null where it does.
-    #[schema(required)]
-    decode_error: Option<String>,
-    /// What became of it, oldest first: each with `at`, `what` and `reason`.
-    #[schema(value_type = Vec<Object>)]
-    lineage: Value,
-}
-
-impl LetterView {
-    fn of(row: Model, catalog: &Catalog) -> Self {
-        let (decoded, decode_error) = match row.record_value.as_deref() {
-            None => (None, Some("the record has no value".to_owned())),
-            Some(bytes) => match catalog.decode(bytes) {
-                Ok(found) => {
-                    let message_type = found.message_type.to_string();
-                    (Some(DecodedView { message_type, value: found.fields }), None)
-                }
-                Err(error) => (None, Some(error.to_string())),
-            },
-        };
-        let encode = |bytes: &[u8]| STANDARD.encode(bytes);
-        Self {
-            key: row.record_key.as_deref().map(encode),
-            key_text: row.record_key.clone().and_then(|bytes| String::from_utf8(bytes).ok()),
-            value: row.record_value.as_deref().map(encode),
-            headers: headers(&row.record_headers),
-            timestamp: row.record_timestamp.map(moment),
-            decoded,
-            decode_error,
-            lineage: row.lineage.clone(),
-            item: LetterItem::of(summary(row)),
-        }
-    }
-}
-
-fn summary(row: Model) -> Summary {
-    Summary {
-        id: row.id,
-        status: row.status,
-        reason: row.reason,
-        message: row.message,
-        source: row.source,
-        topic: row.topic,
-        partition: row.partition,
-        record_offset: row.record_offset,
-        message_type: row.message_type,
-        saga_id: row.saga_id,
-        step: row.step,
-        direction: row.direction,
-        attempts: row.attempts,
-        redrive_of: row.redrive_of,
-        first_failed_at: row.first_failed_at,
-        last_failed_at: row.last_failed_at,
-        updated_at: row.updated_at,
-    }
-}
-
-fn headers(column: &Value) -> Vec<HeaderView> {
-    let view = |entry: &Value| {
-        let name = entry.get(0)?.as_str()?.to_owned();
-        let value = entry.get(1).and_then(Value::as_str).map(str::to_owned);
-        let bytes = value.as_deref().and_then(|text| STANDARD.decode(text).ok());
-        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-        Some(HeaderView { name, value, text })
-    };
-    column.as_array().into_iter().flatten().filter_map(view).collect()
-}
-
-fn text(id: Option<Uuid>) -> Option<String> {
-    id.map(|id| id.to_string())
-}
-
-fn moment(at: OffsetDateTime) -> String {
-    Timestamp::from_utc(at).to_string()
-}
+/// What a letter can be.
+pub(crate) const STATUSES: [&str; 4] = ["open", "redriven", "resolved", "discarded"];
 
 /// Lists dead letters, newest first.
 #[utoipa::path(
@@ -240,6 +38,7 @@ fn moment(at: OffsetDateTime) -> String {
         ("status" = Option<String>, Query, description = "open, redriven, resolved or discarded."),
         ("reason" = Option<String>, Query, description = "Of this reason."),
         ("sagaId" = Option<String>, Query, format = Uuid, description = "Of this saga."),
+        ("group" = Option<String>, Query, format = Uuid, description = "Of this group."),
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 500, description = "Entries of a page; 50 if it is left out."),
         ("cursor" = Option<String>, Query, description = "The nextCursor of the page before."),
     ),
@@ -251,6 +50,7 @@ pub(crate) async fn list_letters(app: Arc<App>, asked: Asked) -> Answer {
         status: query.word("status", &STATUSES),
         reason: query.text("reason"),
         saga: query.saga_id("sagaId"),
+        group: query.uuid("group"),
     };
     let limit = query.limit(DEFAULT_LIMIT, MAX_LIMIT);
     let cursor = query.cursor(Page::Letters);
@@ -271,11 +71,11 @@ pub(crate) async fn list_letters(app: Arc<App>, asked: Asked) -> Answer {
 )]
 pub(crate) async fn get_letter(app: Arc<App>, asked: Asked) -> Answer {
     asked.no_query()?;
-    let row = find(&app, &asked).await?;
-    Ok(json(StatusCode::OK, &LetterView::of(row, &app.api.definitions.catalog())))
+    let shown = find(&app, &asked).await?;
+    Ok(json(StatusCode::OK, &LetterView::of(shown, &app.api.definitions.catalog())))
 }
 
-async fn find(app: &App, asked: &Asked) -> Result<Model, Problem> {
+async fn find(app: &App, asked: &Asked) -> Result<Shown, Problem> {
     let none = || {
         let text = shown(asked.params.first().map_or("", String::as_str));
         Problem::new(Kind::NotFound, format!("no dead letter has the id `{text}`"))
@@ -313,32 +113,29 @@ pub(crate) async fn redrive_letter(app: Arc<App>, asked: Asked, body: Body) -> A
     let reason = fields.text("reason", MAX_REASON);
     let value = fields.optional_object("value");
     fields.done()?;
-    let letter = find(&app, &asked).await?;
+    let letter = find(&app, &asked).await?.row;
     let verb = match value {
-        None => LetterVerb::Redrive { value: None, input: None },
+        None => LetterVerb::Redrive { edit: None },
         Some(value) => {
             forced_allowed(&app, &value, "value")?;
-            let encoded = edited(&app.api.definitions.catalog(), &letter, &value)?;
-            LetterVerb::Redrive { value: Some(encoded), input: Some(value) }
+            LetterVerb::Redrive { edit: Some(edited(&app.api.definitions.catalog(), &letter, value)?) }
         }
     };
     act(&app, &asked, &body, &letter, verb, reason).await
 }
 
 /// An edited value, checked against the schema of the record it replaces.
-fn edited(catalog: &Catalog, letter: &Model, value: &Data) -> Result<Vec<u8>, Problem> {
-    let decoded = letter.record_value.as_deref().and_then(|bytes| catalog.decode(bytes).ok());
-    let decoded = decoded.map(|found| found.message_type.to_string());
-    let known = |name: &String| catalog.record(name).is_some();
-    let Some(message_type) = letter.message_type.clone().filter(known).or(decoded) else {
-        return Err(Problem::field("value", "cannot be given: which message the record was is not known"));
-    };
-    let wrong = catalog.validate(&message_type, value);
-    if !wrong.is_empty() {
-        let errors = wrong.iter().map(|problem| FieldError::below("value", problem)).collect();
-        return Err(Problem::validation(errors));
-    }
-    catalog.encode(&message_type, value).map_err(|error| Problem::field("value", error.to_string()))
+fn edited(catalog: &Catalog, letter: &Model, value: Data) -> Result<Edit, Problem> {
+    let (named, bytes) = (letter.message_type.as_deref(), letter.record_value.as_deref());
+    edit::replaced(catalog, named, bytes, value).map_err(|no| match no {
+        NoEdit::UnknownType => {
+            Problem::field("value", "cannot be given: which message the record was is not known")
+        }
+        NoEdit::Unreadable(why) => Problem::field("value", why),
+        NoEdit::Refused(wrong) => {
+            Problem::validation(wrong.iter().map(|problem| FieldError::below("value", problem)).collect())
+        }
+    })
 }
 
 /// Puts a dead letter aside.
@@ -356,7 +153,7 @@ pub(crate) async fn discard_letter(app: Arc<App>, asked: Asked, body: Body) -> A
     let mut fields = Fields::new(body.fields.clone());
     let reason = fields.text("reason", MAX_REASON);
     fields.done()?;
-    let letter = find(&app, &asked).await?;
+    let letter = find(&app, &asked).await?.row;
     act(&app, &asked, &body, &letter, LetterVerb::Discard, reason).await
 }
 
@@ -369,7 +166,7 @@ async fn act(
     reason: Option<String>,
 ) -> Answer {
     let route = match verb {
-        LetterVerb::Redrive { .. } => "redrive dead letter",
+        LetterVerb::Redrive { .. } => REDRIVE_ROUTE,
         LetterVerb::Discard => "discard dead letter",
     };
     let key = request_key(&asked.headers, route, &letter.id.to_string(), &body.fields)?;
@@ -399,6 +196,6 @@ async fn act(
             }
         }
     }
-    let row = find(app, asked).await?;
-    Ok(json(StatusCode::OK, &LetterView::of(row, &app.api.definitions.catalog())))
+    let shown = find(app, asked).await?;
+    Ok(json(StatusCode::OK, &LetterView::of(shown, &app.api.definitions.catalog())))
 }

@@ -12,7 +12,10 @@ use utoipa::openapi::{
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::problem::{FieldError, PROBLEM_JSON, ProblemView};
-use super::{bookings, dead_letters, definitions, ops, plan, sagas, verbs, wire};
+use super::{
+    bookings, bulk_view, dead_letters, definitions, letter_groups, letter_view, ops, plan, redrives,
+    saga_actions, sagas, verbs, wire,
+};
 use crate::versions::{ChangeView, Diverging, Replayed};
 
 /// What any route may answer.
@@ -113,13 +116,11 @@ fn schemas() -> ComponentsBuilder {
     );
     add!(sagas::StartSagaRequest, sagas::SagaPage, sagas::HistoryPage, sagas::HistoryItem);
     add!(verbs::VerbRequest, verbs::RedriveRequest);
-    add!(
-        dead_letters::LetterItem,
-        dead_letters::LetterPage,
-        dead_letters::LetterView,
-        dead_letters::HeaderView
-    );
-    add!(dead_letters::DecodedView, dead_letters::RedriveLetterRequest);
+    add!(letter_view::LetterItem, letter_view::LetterPage, letter_view::LetterView, letter_view::HeaderView);
+    add!(letter_view::DecodedView, dead_letters::RedriveLetterRequest);
+    add!(letter_groups::GroupItem, letter_groups::GroupPage, letter_groups::CountsView);
+    add!(bulk_view::ActionView, bulk_view::ActionPage, bulk_view::ItemView, bulk_view::ItemPage);
+    add!(bulk_view::DryRunView, redrives::RedriveManyRequest, saga_actions::SagaActionRequest);
     add!(definitions::DefinitionItem, definitions::DefinitionList, definitions::DefinitionView);
     add!(definitions::DefinitionStep, definitions::ModelCheckView, definitions::RegisterRequest);
     add!(ops::Health, ops::Check);

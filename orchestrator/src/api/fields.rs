@@ -2,6 +2,8 @@
 
 use saga_defs::Data;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::problem::{FieldError, Problem};
@@ -121,6 +123,56 @@ impl Fields {
         None
     }
 
+    /// A truth value that need not be there.
+    pub(crate) fn optional_flag(&mut self, name: &str) -> Option<bool> {
+        let value = self.take(name)?;
+        let flag = value.as_bool();
+        if flag.is_none() {
+            self.wrong(name, format!("must be true or false; found {}", found(&value)));
+        }
+        flag
+    }
+
+    /// A UUID that need not be there.
+    pub(crate) fn optional_uuid(&mut self, name: &str) -> Option<Uuid> {
+        let value = self.take(name)?;
+        let id = value.as_str().and_then(|text| Uuid::try_parse(text).ok());
+        if id.is_none() {
+            self.wrong(name, format!("must be a UUID as text; found {}", found(&value)));
+        }
+        id
+    }
+
+    /// An array of UUIDs that need not be there.
+    pub(crate) fn optional_uuids(&mut self, name: &str, limit: usize) -> Option<Vec<Uuid>> {
+        let items = self.optional_array(name, limit)?;
+        let id = |value: &Value| value.as_str().and_then(|text| Uuid::try_parse(text).ok());
+        let ids: Vec<Option<Uuid>> = items.iter().map(id).collect();
+        if let Some(at) = ids.iter().position(Option::is_none) {
+            self.wrong(&format!("{name}[{at}]"), "must be a UUID as text");
+        }
+        ids.into_iter().collect()
+    }
+
+    /// An RFC 3339 time that need not be there.
+    pub(crate) fn optional_time(&mut self, name: &str) -> Option<OffsetDateTime> {
+        let value = self.take(name)?;
+        let time = value.as_str().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+        if time.is_none() {
+            self.wrong(name, format!("must be a time such as 2026-01-02T03:04:05Z; found {}", found(&value)));
+        }
+        time
+    }
+
+    /// One of a few words that must be there.
+    pub(crate) fn word(&mut self, name: &str, words: &[&str]) -> Option<String> {
+        if self.left.get(name).is_none_or(Value::is_null) {
+            self.wrong(name, format!("is missing; {} is expected", words.join(" or ")));
+            return None;
+        }
+        self.optional_word(name, words)
+    }
+
     /// One of a few words that need not be there.
     pub(crate) fn optional_word(&mut self, name: &str, words: &[&str]) -> Option<String> {
         let value = self.take(name)?;
@@ -132,11 +184,23 @@ impl Fields {
     }
 
     /// Everything is taken: what is left is unknown. Ends with everything that is wrong, if anything is.
-    pub(crate) fn done(mut self) -> Result<(), Problem> {
+    pub(crate) fn done(self) -> Result<(), Problem> {
+        let wrong = self.errors();
+        if wrong.is_empty() { Ok(()) } else { Err(Problem::validation(wrong)) }
+    }
+
+    /// The same as a list.
+    pub(crate) fn errors(mut self) -> Vec<FieldError> {
         for name in self.left.keys() {
             self.wrong.push(FieldError::new(shown(name), "is not a field of this request"));
         }
-        if self.wrong.is_empty() { Ok(()) } else { Err(Problem::validation(self.wrong)) }
+        self.wrong
+    }
+
+    /// Notes what is wrong in an object below a field.
+    pub(crate) fn complain_below(&mut self, name: &str, inner: Self) {
+        let below = |error: FieldError| FieldError { field: format!("{name}.{}", error.field), ..error };
+        self.wrong.extend(inner.errors().into_iter().map(below));
     }
 }
 

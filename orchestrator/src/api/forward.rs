@@ -76,6 +76,31 @@ impl Forwarder {
     }
 }
 
+/// An owner's answer to a request of our own.
+pub(crate) enum Told {
+    /// Its status, and the problem's `detail` if it is one.
+    Answer(StatusCode, String),
+    /// None; whether the request was carried out is not known.
+    Nothing(String),
+}
+
+impl Forwarder {
+    /// Asks an owner for something that it does once per key.
+    pub(crate) async fn post(&self, owner: &str, target: &str, key: &str, body: &saga_defs::Data) -> Told {
+        let url = format!("{}{target}", owner.trim_end_matches('/'));
+        let request = self.client.post(url).header(FORWARDED, "1").header("idempotency-key", key).json(body);
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => return Told::Nothing(chain(&error)),
+        };
+        let status = answer.status();
+        match answer.json::<serde_json::Value>().await {
+            Ok(body) => Told::Answer(status, body["detail"].as_str().unwrap_or_default().to_owned()),
+            Err(error) => Told::Nothing(chain(&error)),
+        }
+    }
+}
+
 fn relayed(status: StatusCode, headers: &http::HeaderMap<HeaderValue>, body: bytes::Bytes) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;

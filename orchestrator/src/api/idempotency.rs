@@ -17,7 +17,11 @@ pub(crate) fn request_key(
     subject: &str,
     body: &Data,
 ) -> Result<Option<RequestKey>, Problem> {
-    let Some(key) = idempotency_key(headers)? else { return Ok(None) };
+    Ok(idempotency_key(headers)?.map(|key| key_of(key, route, subject, body)))
+}
+
+/// The same of a key that is known.
+pub(crate) fn key_of(key: &str, route: &str, subject: &str, body: &Data) -> RequestKey {
     let mut request = Sha256::new();
     for part in [route.as_bytes(), subject.as_bytes()] {
         request.update((part.len() as u64).to_be_bytes());
@@ -25,10 +29,7 @@ pub(crate) fn request_key(
     }
     // A map is in order of name, so this is the same for the same fields.
     request.update(serde_json::to_vec(body).unwrap_or_default());
-    Ok(Some(RequestKey {
-        key_hash: Sha256::digest(key.as_bytes()).into(),
-        request_hash: request.finalize().into(),
-    }))
+    RequestKey { key_hash: Sha256::digest(key.as_bytes()).into(), request_hash: request.finalize().into() }
 }
 
 /// What the key did before, if it acted.

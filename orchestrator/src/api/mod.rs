@@ -6,6 +6,8 @@
 mod app;
 mod body;
 mod bookings;
+pub mod bulk;
+mod bulk_view;
 mod candidate;
 mod dead_letters;
 mod definitions;
@@ -13,14 +15,20 @@ mod document;
 pub mod engine;
 mod fields;
 mod forward;
+pub mod hands;
+mod hex;
 mod idempotency;
+mod letter_groups;
+mod letter_view;
 mod mount;
 mod ops;
 mod plan;
 mod preferences;
 mod problem;
 mod query;
+mod redrives;
 mod routes;
+mod saga_actions;
 mod sagas;
 mod server;
 mod stall;
@@ -35,6 +43,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::app::App;
+use self::bulk::Actions;
 pub use self::engine::Engine;
 use self::forward::Forwarder;
 pub use self::server::HttpLimits;
@@ -53,6 +62,8 @@ pub struct Api {
     pub definitions: Definitions,
     /// Publishes more of them.
     pub registrar: Registrar,
+    /// Actions over many letters or sagas.
+    pub actions: Actions,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// Whether a client may force the outcome of a payment, for demos and tests.

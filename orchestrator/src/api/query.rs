@@ -87,6 +87,11 @@ impl Query {
         self.read(name, |text| text.parse().ok(), "a UUID")
     }
 
+    /// A UUID.
+    pub(crate) fn uuid(&mut self, name: &str) -> Option<Uuid> {
+        self.read(name, |text| text.parse().ok(), "a UUID")
+    }
+
     /// An RFC 3339 time.
     pub(crate) fn time(&mut self, name: &str) -> Option<OffsetDateTime> {
         // An unescaped `+` of an offset arrives as a space.
@@ -133,6 +138,18 @@ impl Query {
         cursor.map_or(0, |id| i32::try_from(id.as_u128()).unwrap_or(i32::MAX))
     }
 
+    /// A place of a selection after which a page begins.
+    pub(crate) fn place(&mut self) -> i32 {
+        let expected = "a nextCursor of an earlier answer to the same question";
+        let cursor = self.read("cursor", |text| Page::Items.read(text), expected);
+        cursor.map_or(0, |id| i32::try_from(id.as_u128()).unwrap_or(i32::MAX))
+    }
+
+    /// A time and an id after which a page begins.
+    pub(crate) fn place_cursor(&mut self) -> Option<(OffsetDateTime, Uuid)> {
+        self.read("cursor", read_place, "a nextCursor of an earlier answer to the same question")
+    }
+
     /// Everything is taken; was it right?
     pub(crate) fn done(mut self) -> Result<(), Problem> {
         for (name, _) in &self.left {
@@ -151,6 +168,8 @@ pub(crate) enum Page {
     Sagas,
     Letters,
     History,
+    Actions,
+    Items,
 }
 
 impl Page {
@@ -159,6 +178,8 @@ impl Page {
             Self::Sagas => b's',
             Self::Letters => b'd',
             Self::History => b'h',
+            Self::Actions => b'a',
+            Self::Items => b'i',
         }
     }
 
@@ -179,6 +200,16 @@ impl Page {
         Self::Letters.write(last.as_uuid())
     }
 
+    /// The cursor behind this action.
+    pub(crate) fn after_action(last: Uuid) -> String {
+        Self::Actions.write(last)
+    }
+
+    /// The cursor behind this place of a selection.
+    pub(crate) fn after_item(last: i32) -> String {
+        Self::Items.write(Uuid::from_u128(u128::try_from(last).unwrap_or(0)))
+    }
+
     /// The cursor behind this revision.
     pub(crate) fn after_revision(last: i32) -> String {
         Self::History.write(Uuid::from_u128(u128::try_from(last).unwrap_or(0)))
@@ -189,6 +220,26 @@ impl Page {
         let [mark, id @ ..] = bytes;
         (mark == self.mark()).then(|| Uuid::from_bytes(id))
     }
+}
+
+/// The first byte of a cursor into the groups of dead letters.
+const PLACE_MARK: u8 = b'g';
+
+/// The cursor behind a group that was last seen then.
+pub(crate) fn after_place(at: OffsetDateTime, id: Uuid) -> String {
+    // Postgres keeps microseconds.
+    let micros = i64::try_from(at.unix_timestamp_nanos() / 1_000).unwrap_or_default();
+    let mut bytes = vec![PLACE_MARK];
+    bytes.extend_from_slice(&micros.to_be_bytes());
+    bytes.extend_from_slice(id.as_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn read_place(text: &str) -> Option<(OffsetDateTime, Uuid)> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (micros, id) = bytes.strip_prefix(&[PLACE_MARK])?.split_first_chunk::<8>()?;
+    let nanos = i128::from(i64::from_be_bytes(*micros)).checked_mul(1_000)?;
+    Some((OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?, Uuid::from_slice(id).ok()?))
 }
 
 fn decode_form(text: &str) -> Result<String, Problem> {
@@ -230,6 +281,17 @@ mod tests {
         for wrong in ["", "x", "AAAA", "!!!!", &format!("{text}A")] {
             assert_eq!(Page::Sagas.read(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_place_comes_back_as_it_was() -> Result<(), time::error::ComponentRange> {
+        let place =
+            (OffsetDateTime::from_unix_timestamp_nanos(1_700_000_000_123_456_000)?, Uuid::from_u128(7));
+        assert_eq!(read_place(&after_place(place.0, place.1)), Some(place));
+        for wrong in ["", "x", "AAAA", "!!!!", &Page::after_revision(1)] {
+            assert_eq!(read_place(wrong), None, "{wrong}");
+        }
+        Ok(())
     }
 
     #[test]

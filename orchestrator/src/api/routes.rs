@@ -10,7 +10,9 @@ use super::body::json_object;
 use super::candidate::candidate;
 use super::mount::{Routes, asked};
 use super::server::HttpLimits;
-use super::{bookings, dead_letters, definitions, ops, plan, sagas, verbs};
+use super::{
+    bookings, dead_letters, definitions, letter_groups, ops, plan, redrives, saga_actions, sagas, verbs,
+};
 
 /// Mounts every route.
 pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
@@ -31,9 +33,20 @@ pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
         .mount::<verbs::__path_skip, _>(post().then(verbs::skip))
         .mount::<verbs::__path_retry_now, _>(post().then(verbs::retry_now))
         .mount::<dead_letters::__path_list_letters, _>(get().then(dead_letters::list_letters))
+        .mount::<letter_groups::__path_list_groups, _>(get().then(letter_groups::list_groups))
         .mount::<dead_letters::__path_get_letter, _>(get().then(dead_letters::get_letter))
         .mount::<dead_letters::__path_redrive_letter, _>(post().then(dead_letters::redrive_letter))
         .mount::<dead_letters::__path_discard_letter, _>(post().then(dead_letters::discard_letter))
+        .mount::<redrives::__path_start_redrive, _>(post().then(redrives::start_redrive))
+        .mount::<redrives::__path_list_redrives, _>(get().then(redrives::list_redrives))
+        .mount::<redrives::__path_get_redrive, _>(get().then(redrives::get_redrive))
+        .mount::<redrives::__path_list_redriven, _>(get().then(redrives::list_redriven))
+        .mount::<redrives::__path_cancel_redrive, _>(post().then(redrives::cancel_redrive))
+        .mount::<saga_actions::__path_start_saga_action, _>(post().then(saga_actions::start_saga_action))
+        .mount::<saga_actions::__path_list_saga_actions, _>(get().then(saga_actions::list_saga_actions))
+        .mount::<saga_actions::__path_get_saga_action, _>(get().then(saga_actions::get_saga_action))
+        .mount::<saga_actions::__path_list_acted_on, _>(get().then(saga_actions::list_acted_on))
+        .mount::<saga_actions::__path_cancel_saga_action, _>(post().then(saga_actions::cancel_saga_action))
         .mount::<definitions::__path_list_definitions, _>(get().then(definitions::list_definitions))
         .mount::<definitions::__path_get_definition, _>(get().then(definitions::get_definition))
         .mount::<plan::__path_get_plan, _>(get().then(plan::get_plan))

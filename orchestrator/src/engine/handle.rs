@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::bus::Group;
 use super::environment::Environment;
 use super::storage::Storage;
+use crate::dead_letters::edit::Edit;
 use crate::store::StoreError;
 use crate::store::audit::AuditRow;
 use crate::store::commit::KeyWrite;
@@ -96,10 +97,8 @@ pub struct Act {
 pub enum LetterVerb {
     /// Send one copy.
     Redrive {
-        /// The edited value, encoded and checked; `None` sends the original.
-        value: Option<Vec<u8>>,
-        /// The edited fields, as they were given.
-        input: Option<Data>,
+        /// The edited value, checked; `None` sends the original.
+        edit: Option<Edit>,
     },
     /// Put it aside.
     Discard,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::audit::AuditRow;
 use super::{Store, StoreError, statement};
+use crate::dead_letters::edit::Change;
 
 /// A dead letter to keep. The record is as it was, byte for byte.
 #[derive(Clone, Debug)]
@@ -65,6 +66,8 @@ pub enum LetterChange {
         at: Timestamp,
         /// The operator's reason.
         reason: String,
+        /// What was changed in it; `None`: it was sent as it was.
+        changes: Option<Vec<Change>>,
         /// Whether the batch fails if it is not open.
         must: bool,
     },
@@ -113,35 +116,75 @@ impl LetterChange {
                      last_failed_at = excluded.last_failed_at, updated_at = excluded.updated_at,
                      lineage = (dead_letter.lineage::jsonb || excluded.lineage::jsonb)::json",
             ),
-            Self::Redrive { id, at, reason, .. } => change(*id, *at, "redriven", reason, &["open"]),
+            Self::Redrive { id, at, reason, changes, .. } => change(
+                *id,
+                Entry { at: *at, what: "redriven", reason, changes: changes.as_deref() },
+                &["open"],
+            ),
             Self::Resolve { id, at } => {
-                change(*id, *at, "resolved", "the saga moved on", &["open", "redriven"])
+                change(*id, Entry::plain(*at, "resolved", "the saga moved on"), &["open", "redriven"])
             }
-            Self::Reopen { id, at, reason } => change(*id, *at, "open", reason, &["redriven"]),
-            Self::Discard { id, at, reason } => change(*id, *at, "discarded", reason, &["open"]),
+            Self::Reopen { id, at, reason } => change(*id, Entry::plain(*at, "open", reason), &["redriven"]),
+            Self::Discard { id, at, reason } => {
+                change(*id, Entry::plain(*at, "discarded", reason), &["open"])
+            }
         }
     }
 }
 
-fn change(id: DeadLetterId, at: Timestamp, status: &str, reason: &str, from: &[&str]) -> Statement {
+/// One entry of a letter's lineage; `what` is the letter's status from then on, or `failed` at its beginning.
+struct Entry<'a> {
+    at: Timestamp,
+    what: &'a str,
+    reason: &'a str,
+    changes: Option<&'a [Change]>,
+}
+
+impl<'a> Entry<'a> {
+    const fn plain(at: Timestamp, what: &'a str, reason: &'a str) -> Self {
+        Self { at, what, reason, changes: None }
+    }
+
+    /// In an array, as JSON.
+    fn json(&self) -> String {
+        let mut entry = serde_json::json!({
+            "at": self.at.to_string(), "what": self.what, "reason": without_nul(self.reason)
+        });
+        if let Some(changes) = self.changes {
+            entry["changes"] = kept(serde_json::json!(changes));
+        }
+        serde_json::Value::Array(vec![entry]).to_string()
+    }
+}
+
+/// A value out of a foreign record, fit for Postgres.
+fn kept(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::String(text) => without_nul(&text).into(),
+        serde_json::Value::Array(items) => items.into_iter().map(kept).collect(),
+        serde_json::Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (without_nul(&name), kept(value))).collect()
+        }
+        other => other,
+    }
+}
+
+/// A letter that is open again has failed again, now.
+fn change(id: DeadLetterId, entry: Entry<'_>, from: &[&str]) -> Statement {
     let from: Vec<String> = from.iter().map(|&s| s.to_owned()).collect();
     statement(
         "UPDATE dead_letter SET status = $2, updated_at = $3,
+             last_failed_at = CASE WHEN $2 = 'open' THEN $3 ELSE last_failed_at END,
              lineage = (lineage::jsonb || $4::text::jsonb)::json
          WHERE id = $1 AND status = ANY($5::text[])",
         vec![
             id.as_uuid().into(),
-            status.into(),
-            at.to_utc().into(),
-            lineage(at, status, &without_nul(reason)).into(),
+            entry.what.into(),
+            entry.at.to_utc().into(),
+            entry.json().into(),
             from.into(),
         ],
     )
-}
-
-/// One entry of a letter's lineage, in an array.
-fn lineage(at: Timestamp, what: &str, reason: &str) -> String {
-    serde_json::json!([{ "at": at.to_string(), "what": what, "reason": reason }]).to_string()
 }
 
 /// Headers as the `record_headers` column has them: `[name, base64 or null]` each.
@@ -193,7 +236,7 @@ fn insert(row: &LetterRow, conflict: &str) -> Statement {
         row.attempts.into(),
         row.first_failed_at.to_utc().into(),
         row.last_failed_at.to_utc().into(),
-        lineage(row.last_failed_at, "failed", &without_nul(&row.message)).into(),
+        Entry::plain(row.last_failed_at, "failed", &row.message).json().into(),
     ];
     statement(&sql, values)
 }

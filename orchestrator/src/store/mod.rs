@@ -4,10 +4,15 @@
 pub mod audit;
 pub mod backlog;
 pub mod body;
+pub mod bulk;
+pub mod bulk_choice;
+pub mod bulk_drive;
 pub mod commit;
 pub mod copy;
 pub mod definitions;
 pub mod entities;
+pub mod letter_groups;
+pub mod letter_list;
 pub mod letters;
 pub mod listing;
 pub mod load;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use saga_defs::ids::{DeadLetterId, SagaId};
+use saga_defs::ids::SagaId;
 use saga_defs::saga::{Event, Saga, Status};
 use saga_defs::time::Timestamp;
 use sea_orm::sea_query::Expr;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::backlog::Backlog;
 use super::body::{SagaRow, saga_from_row};
-use super::entities::{dead_letter, journal, request_key, saga};
+use super::entities::{journal, request_key, saga};
 use super::{ACQUIRE_TIMEOUT, StoreError};
 
 /// Connections of the reading pool.
@@ -53,17 +53,6 @@ pub struct SagaFilter {
     pub started_after: Option<OffsetDateTime>,
     /// Started earlier than this.
     pub started_before: Option<OffsetDateTime>,
-}
-
-/// Which dead letters to list. Every condition that is given must hold.
-#[derive(Clone, Debug, Default)]
-pub struct LetterFilter {
-    /// `open`, `redriven`, `resolved` or `discarded`.
-    pub status: Option<String>,
-    /// Of this reason.
-    pub reason: Option<String>,
-    /// Of this saga.
-    pub saga: Option<SagaId>,
 }
 
 /// An idempotency key that has acted.
@@ -169,44 +158,6 @@ impl Reads {
             let event = serde_json::from_str(&row.event).ok()?;
             Some((Timestamp::from_utc(row.at), event))
         }))
-    }
-
-    /// At most `limit` dead letters, newest first, from below `before`, without their records' bytes.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn letters(
-        &self,
-        filter: &LetterFilter,
-        before: Option<Uuid>,
-        limit: u64,
-    ) -> Result<Vec<dead_letter::Summary>, StoreError> {
-        let mut query = dead_letter::Entity::find()
-            .select_only()
-            .columns(dead_letter::Summary::COLUMNS)
-            .order_by_desc(dead_letter::Column::Id)
-            .limit(limit);
-        if let Some(id) = before {
-            query = query.filter(dead_letter::Column::Id.lt(id));
-        }
-        if let Some(status) = &filter.status {
-            query = query.filter(dead_letter::Column::Status.eq(status.as_str()));
-        }
-        if let Some(reason) = &filter.reason {
-            query = query.filter(dead_letter::Column::Reason.eq(reason.as_str()));
-        }
-        if let Some(saga) = filter.saga {
-            query = query.filter(dead_letter::Column::SagaId.eq(saga.as_uuid()));
-        }
-        Ok(query.into_model::<dead_letter::Summary>().all(&self.db).await?)
-    }
-
-    /// One dead letter with everything in it.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn letter(&self, id: DeadLetterId) -> Result<Option<dead_letter::Model>, StoreError> {
-        Ok(dead_letter::Entity::find_by_id(id.as_uuid()).one(&self.db).await?)
     }
 
     /// What an idempotency key did, if it acted.

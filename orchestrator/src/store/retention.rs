@@ -214,6 +214,16 @@ impl Retention {
         Ok(last.map_or(Step::End(removed), |last| Step::More(removed, last)))
     }
 
+    /// Removes actions over many letters or sagas that were finished before `before`, with what they chose.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn remove_actions(&self, before: OffsetDateTime) -> Result<Step<()>, StoreError> {
+        let values = vec![before.into(), CHUNK.into()];
+        let Some((removed, _)) = self.remove(REMOVE_ACTIONS, values).await? else { return Ok(Step::Busy) };
+        Ok(if removed == 0 { Step::End(0) } else { Step::More(removed, ()) })
+    }
+
     /// A statement that says how many rows it `removed`, in a transaction of its own. `None`: another process removes.
     async fn remove(&self, sql: &str, values: Vec<Value>) -> Result<Option<(u64, QueryResult)>, StoreError> {
         let Some(transaction) = self.locked().await? else { return Ok(None) };
@@ -294,3 +304,16 @@ WITH looked AS MATERIALIZED (
     DELETE FROM dead_letter WHERE id = ANY(ARRAY(SELECT id FROM looked WHERE leaves)) RETURNING id
 )
 SELECT (SELECT count(*) FROM gone) AS removed, (SELECT id FROM looked ORDER BY id DESC LIMIT 1) AS last";
+
+/// First what it chose, then itself.
+const REMOVE_ACTIONS: &str = "
+WITH old AS MATERIALIZED (
+    SELECT id FROM bulk_action WHERE finished_at < $1 ORDER BY id LIMIT 1
+), chosen AS MATERIALIZED (
+    SELECT action_id, place FROM bulk_item WHERE action_id = (SELECT id FROM old) ORDER BY place LIMIT $2
+), gone AS (
+    DELETE FROM bulk_item i USING chosen c WHERE i.action_id = c.action_id AND i.place = c.place RETURNING i.place
+), ended AS (
+    DELETE FROM bulk_action WHERE id = (SELECT id FROM old) AND NOT EXISTS (SELECT FROM chosen) RETURNING id
+)
+SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM ended) AS removed";

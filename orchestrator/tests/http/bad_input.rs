@@ -149,7 +149,7 @@ async fn what_cannot_be_read_is_a_400() {
     GET /api/dead-letters?sagaId=7
       -> 400 query: sagaId: must be a UUID; found `7` [sagaId]
     GET /api/dead-letters?group=x
-      -> 400 query: group: is not a parameter of this resource [group]
+      -> 400 query: group: must be a UUID; found `x` [group]
     GET /readyz?verbose=perhaps
       -> 400 query: verbose: must be true or false [verbose]
     "#);

@@ -69,13 +69,29 @@ async fn a_letter_shows_everything_in_it() {
     );
     assert_eq!(shown["decoded"]["messageType"], "booking.ReserveBooking");
     assert_eq!(shown["decoded"]["value"]["resourceId"], RESOURCE);
-    assert_eq!(shown["decodeError"], Value::Null);
+    assert_eq!((&shown["decoded"]["version"], &shown["decoded"]["newestVersion"]), (&json!(1), &json!(1)));
+    for absent in ["decodeError", "decodeErrorAt", "hex"] {
+        assert_eq!(shown[absent], Value::Null, "{absent}");
+    }
     assert_eq!(shown["lineage"][0]["what"], "failed");
 
     let id = letter(&service, "undecodable", None, Some(b"poison".to_vec())).await;
     let shown = service.get(&format!("/api/dead-letters/{id}")).await.json();
     assert_eq!(shown["decoded"], Value::Null);
     assert!(shown["decodeError"].as_str().unwrap().contains("c3 01"), "{shown}");
+    assert_eq!(shown["decodeErrorAt"], 0);
+    assert_eq!(
+        shown["hex"],
+        json!(["00000000  70 6f 69 73 6f 6e                                 |poison|"]),
+        "{shown}"
+    );
+
+    let id = letter(&service, "undecodable", None, Some(bytes[..40].to_vec())).await;
+    let shown = service.get(&format!("/api/dead-letters/{id}")).await.json();
+    assert_eq!(
+        (&shown["decodeError"], &shown["decodeErrorAt"]),
+        (&json!("booking.ReserveBooking cannot be read: bookingId: the bytes end too early"), &json!(10))
+    );
 
     let id = letter(&service, "undecodable", None, None).await;
     let shown = service.get(&format!("/api/dead-letters/{id}")).await.json();
@@ -127,8 +143,13 @@ async fn a_letter_is_sent_again_as_it_was_or_edited() {
         assert_eq!(acts.len(), 1, "the same key acts once");
         let expected =
             Catalog::shipped().encode("booking.ReserveBooking", value.as_object().unwrap()).unwrap();
-        let input = value.as_object().cloned();
-        assert_eq!(acts[0].verb, LetterVerb::Redrive { value: Some(expected), input });
+        let LetterVerb::Redrive { edit: Some(edit) } = &acts[0].verb else { panic!("{:?}", acts[0].verb) };
+        assert_eq!((&edit.value, Some(&edit.fields)), (&expected, value.as_object()));
+        assert_eq!(
+            json!(edit.changes),
+            json!([{ "field": "resourceId", "from": RESOURCE, "to": USER }]),
+            "what is other than in the letter is kept"
+        );
         assert_eq!(&*acts[0].reason, "another resource");
     }
     let again = service.post(&path, &json!({ "reason": "x" })).await;
@@ -156,4 +177,90 @@ async fn what_nobody_knows_cannot_be_edited_but_sent_again_or_put_aside() {
     let answered =
         service.post(&format!("/api/dead-letters/{other}/redrive"), &json!({ "reason": "again" })).await;
     assert_eq!(answered.json()["status"], "redriven");
+}
+
+/// Groups as lines: what they are, how many letters in which status.
+async fn groups(service: &Service, query: &str) -> String {
+    let page = service.get(&format!("/api/dead-letters/groups?{query}")).await.json();
+    let items = page["items"].as_array().unwrap_or_else(|| panic!("{page}"));
+    let line = |item: &Value| {
+        let by = &item["byStatus"];
+        let counts = ["open", "redriven", "resolved", "discarded"].map(|status| by[status].to_string());
+        let text = |name: &str| item[name].as_str().unwrap_or("-").to_owned();
+        let what = [text("reason"), text("messageType"), text("step")].join(" ");
+        assert!(item["firstSeenAt"].as_str() <= item["lastSeenAt"].as_str(), "{item}");
+        format!("{what}: {} = {}", item["count"], counts.join("+"))
+    };
+    items.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn letters_of_one_cause_are_a_group() {
+    let service = Service::start().await;
+    let mut ids = Vec::new();
+    for (reason, message_type) in [
+        ("undecodable", None),
+        ("unhandled", Some("booking.ReserveBooking")),
+        ("unhandled", Some("booking.ReserveBooking")),
+        ("unhandled", Some("booking.CancelBooking")),
+    ] {
+        ids.push(letter(&service, reason, message_type, Some(vec![0; 100])).await);
+    }
+    service.post(&format!("/api/dead-letters/{}/discard", ids[1]), &json!({ "reason": "noise" })).await;
+    insta::assert_snapshot!(groups(&service, "").await, @r"
+    unhandled booking.CancelBooking reserve-booking: 1 = 1+0+0+0
+    unhandled booking.ReserveBooking reserve-booking: 2 = 1+0+0+1
+    undecodable - reserve-booking: 1 = 1+0+0+0
+    ");
+    insta::assert_snapshot!(groups(&service, "status=discarded").await, @"unhandled booking.ReserveBooking reserve-booking: 2 = 1+0+0+1");
+    assert_eq!(groups(&service, "status=resolved").await, "");
+    assert_eq!(groups(&service, "reason=undecodable").await.lines().count(), 1);
+
+    let first = service.get("/api/dead-letters/groups?limit=2").await.json();
+    let cursor = first["nextCursor"].as_str().unwrap();
+    assert_eq!(groups(&service, &format!("limit=2&cursor={cursor}")).await.lines().count(), 1);
+    assert_eq!(
+        service.get("/api/dead-letters/groups?cursor=s").await.problem(),
+        "400 query: cursor: must be a nextCursor of an earlier answer to the same question; found `s` [cursor]"
+    );
+
+    let group = service.get(&format!("/api/dead-letters/{}", ids[1])).await.json()["group"].clone();
+    let found = async |query: &str| {
+        let path = format!("/api/dead-letters?group={}&{query}", group.as_str().unwrap());
+        let page = service.get(&path).await.json();
+        let items = page["items"].as_array().unwrap_or_else(|| panic!("{page}")).clone();
+        items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(found("").await, [ids[2].clone(), ids[1].clone()]);
+    assert_eq!(found("status=open").await, ids[2..3]);
+    assert_eq!(found("status=discarded&reason=unhandled").await, ids[1..2]);
+    assert_eq!(found(&format!("sagaId={NOBODY}&status=open")).await, ids[2..3]);
+    assert_eq!(found("reason=undecodable").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn groups_that_were_folded_say_the_same() {
+    let service = Service::start().await;
+    let store = service.store().await;
+    assert_eq!(store.fold_letter_tally().await.unwrap(), None, "not worth the while");
+    let id = letter(&service, "unhandled", None, None).await;
+    for number in 0..500 {
+        letter(&service, "undecodable", Some(&format!("some.Type{}", number % 3)), None).await;
+    }
+    service.engine.execute("UPDATE dead_letter SET status = 'redriven'", vec![]).await.unwrap();
+    let open = format!("UPDATE dead_letter SET status = 'open' WHERE id <> '{id}'");
+    service.engine.execute(&open, vec![]).await.unwrap();
+    service.engine.execute(&format!("DELETE FROM dead_letter WHERE id = '{id}'"), vec![]).await.unwrap();
+    for _ in 0..500 {
+        letter(&service, "undecodable", Some("some.Type0"), None).await;
+    }
+    let before = groups(&service, "").await;
+    assert!(store.fold_letter_tally().await.unwrap().is_some_and(|rows| rows >= 1_000));
+    assert_eq!(groups(&service, "").await, before);
+    let rows = service
+        .texts(
+            "SELECT concat_ws(' ', message_type, status, letters) AS text FROM dead_letter_tally ORDER BY 1",
+        )
+        .await;
+    assert_eq!(rows, ["some.Type0 open 667", "some.Type1 open 167", "some.Type2 open 166"]);
 }

@@ -82,6 +82,7 @@ async fn every_route_is_in_the_document_and_answers() {
     POST /api/bookings startBooking
     GET /api/bookings/{bookingId} getBooking
     GET /api/dead-letters listDeadLetters
+    GET /api/dead-letters/groups listDeadLetterGroups
     GET /api/dead-letters/{id} getDeadLetter
     POST /api/dead-letters/{id}/discard discardDeadLetter
     POST /api/dead-letters/{id}/redrive redriveDeadLetter
@@ -89,6 +90,16 @@ async fn every_route_is_in_the_document_and_answers() {
     POST /api/definitions registerDefinition
     GET /api/definitions/{name}/{version} getDefinition
     GET /api/definitions/{name}/{version}/plan planDefinition
+    GET /api/redrives listRedrives
+    POST /api/redrives startRedrive
+    GET /api/redrives/{id} getRedrive
+    POST /api/redrives/{id}/cancel cancelRedrive
+    GET /api/redrives/{id}/letters listRedrivenLetters
+    GET /api/saga-actions listSagaActions
+    POST /api/saga-actions startSagaAction
+    GET /api/saga-actions/{id} getSagaAction
+    POST /api/saga-actions/{id}/cancel cancelSagaAction
+    GET /api/saga-actions/{id}/sagas listSagasOfAction
     GET /api/sagas listSagas
     POST /api/sagas startSaga
     GET /api/sagas/{sagaId} getSaga

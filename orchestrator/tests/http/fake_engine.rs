@@ -260,7 +260,11 @@ impl Engine for FakeEngine {
         if rows == 0 {
             return Err(ActError::LetterNotOpen { status: status.to_owned() });
         }
-        assert!(self.take_key(act.key, Uuid::nil()).await);
+        if !self.take_key(act.key, Uuid::nil()).await {
+            let undo = "UPDATE dead_letter SET status = 'open' WHERE id = $1";
+            self.execute(undo, vec![act.letter.as_uuid().into()]).await.unwrap();
+            return Err(ActError::KeyTaken);
+        }
         self.letter_acts.lock().unwrap().push(act);
         Ok(())
     }

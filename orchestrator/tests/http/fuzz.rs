@@ -14,7 +14,7 @@ use crate::verbs::stuck;
 const CASES: usize = 150;
 
 /// Names that mean something somewhere, so that a body is not refused for its names alone.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 23] = [
     "userId",
     "resourceId",
     "amountMinor",
@@ -30,6 +30,13 @@ const NAMES: [&str; 16] = [
     "value",
     "sagaId",
     "type",
+    "filter",
+    "ratePerSecond",
+    "ramp",
+    "dryRun",
+    "patch",
+    "action",
+    "ids",
     "",
 ];
 
@@ -44,7 +51,11 @@ fn sound(path: &str) -> impl Strategy<Value = Value> + use<> {
     let plain = json!({"reason": "as asked"});
     let definition =
         json!({"definition": recipe, "schemas": [{"type": "record", "name": "R", "fields": []}]});
+    let redrive = json!({"filter": {"reason": "unhandled"}, "ramp": [1], "dryRun": true, "patch": {"userId": USER}, "reason": "as asked"});
+    let action = json!({"filter": {"definition": "delivery"}, "action": "retry-now", "ratePerSecond": 5, "reason": "as asked"});
     let right = match path.rsplit('/').next() {
+        Some("redrives") => &redrive,
+        Some("saga-actions") => &action,
         Some("bookings") => &booking,
         Some("sagas") => &saga,
         Some("definitions") => &definition,

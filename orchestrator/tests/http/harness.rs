@@ -9,11 +9,15 @@ use messaging::embedded::Broker;
 use messaging::topics::EMBEDDED_PARTITIONS;
 use migrations::apply;
 use migrations::orchestrator::Migrator;
+use orchestrator::api::bulk::Actions;
+use orchestrator::api::hands::OwnHands;
 use orchestrator::api::{Api, HttpLimits, serve};
+use orchestrator::bulk::driver::Driver;
 use orchestrator::definitions::Definitions;
 use orchestrator::metrics::Metrics;
 use orchestrator::registration::Registrar;
 use orchestrator::store::Store;
+use orchestrator::store::bulk::Bulk;
 use orchestrator::store::queries::Reads;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use saga_defs::Shipped;
@@ -21,6 +25,7 @@ use saga_defs::definition::Definition;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +66,7 @@ pub(crate) struct Service {
     pub(crate) stop: CancellationToken,
     pub(crate) served: JoinHandle<std::io::Result<()>>,
     pub(crate) broker: Broker,
+    url: String,
     db: DatabaseConnection,
     client: reqwest::Client,
 }
@@ -135,9 +141,17 @@ impl Service {
         let broker = Broker::start(&[]).unwrap();
         let store = Store::connect(&url.to_owned().into()).await.unwrap();
         let registrar = Registrar::new(store, definitions.clone(), broker.settings(), EMBEDDED_PARTITIONS, 1);
+        let reads = Reads::connect(&url.to_owned().into()).await.unwrap();
+        let bulk = Bulk::connect(&url.to_owned().into()).await.unwrap();
+        let wake = Arc::new(Notify::new());
+        let stop = CancellationToken::new();
+        let hands = OwnHands::new(engine.clone(), reads.clone(), options.limits.forward).unwrap();
+        let driver = Driver::new(bulk.clone(), Arc::new(hands), definitions.clone(), wake.clone());
+        tokio::spawn(driver.run(stop.clone()));
         let api = Api {
             engine: engine.clone(),
-            reads: Reads::connect(&url.to_owned().into()).await.unwrap(),
+            reads,
+            actions: Actions { store: bulk, wake },
             definitions,
             registrar,
             metrics: Metrics::new().unwrap(),
@@ -145,12 +159,12 @@ impl Service {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
         let served = tokio::spawn(serve(api, listener, stop.clone(), options.limits));
         // Every client needs one, and only the first installation in a process succeeds.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
-        Self { address, engine, stop, served, broker, db, client }
+        let url = url.to_owned();
+        Self { address, engine, stop, served, broker, url, db, client }
     }
 
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
@@ -162,6 +176,11 @@ impl Service {
         let answer = request.send().await.unwrap();
         let (status, headers) = (answer.status(), answer.headers().clone());
         Answered { status, headers, text: answer.text().await.unwrap() }
+    }
+
+    /// The engine's side of the service's database.
+    pub(crate) async fn store(&self) -> Store {
+        Store::connect(&self.url.clone().into()).await.unwrap()
     }
 
     /// The column `text` of a query.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{RESOURCE, Service, USER};
 
-async fn started(service: &Service, definition: &str) -> Saga {
+pub(crate) async fn started(service: &Service, definition: &str) -> Saga {
     let body = json!({ "definition": definition, "input": { "userId": USER, "resourceId": RESOURCE } });
     let id = service.post("/api/sagas", &body).await.json()["sagaId"].as_str().unwrap().parse().unwrap();
     service.engine.load(id).await.unwrap()

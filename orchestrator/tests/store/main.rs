@@ -187,7 +187,13 @@ async fn a_commit_does_not_suffer_from_the_one_before() {
 
     // Refused in the middle of a transaction.
     let mut refused = batch(&at(1), 1);
-    refused.letters.push(LetterChange::Redrive { id, at: NOW, reason: "again".to_owned(), must: true });
+    refused.letters.push(LetterChange::Redrive {
+        id,
+        at: NOW,
+        reason: "again".to_owned(),
+        changes: None,
+        must: true,
+    });
     refused.journal[0].event = "a NUL \0".to_owned();
     let error = store.commit(&refused).await.unwrap_err();
     assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");
@@ -265,7 +271,7 @@ async fn a_letter_keeps_its_record_byte_for_byte_and_its_life() {
     assert_eq!(stored.row.message, "a NUL \u{fffd} in a foreign text");
 
     let reason = "try again".to_owned();
-    let redrive = || LetterChange::Redrive { id, at: NOW, reason: reason.clone(), must: true };
+    let redrive = || LetterChange::Redrive { id, at: NOW, reason: reason.clone(), changes: None, must: true };
     let claimed = claim(&store, &[0], "only").await;
     let mut writes = batch(&claimed, 1);
     writes.letters.push(redrive());

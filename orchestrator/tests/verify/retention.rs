@@ -134,6 +134,27 @@ async fn a_letter_that_is_opened_again_after_its_day_has_left_keeps_its_saga() {
 }
 
 #[tokio::test]
+async fn actions_that_are_finished_leave_with_what_they_chose() {
+    let world = three_days().await;
+    for (id, finished) in [(1, "'2020-01-01'"), (2, "NULL")] {
+        let id = Uuid::from_u128(id);
+        world
+            .sql(&format!(
+                "INSERT INTO bulk_action (id, subject, verb, status, dry_run, actor, reason, filter, rate, ramp, selected,
+                     progress, created_at, updated_at, finished_at)
+                 VALUES ('{id}', 'letter', 'redrive', 'completed', false, 'a', 'r', '{{}}', 1, '[]', 1500, '{{}}',
+                     '2020-01-01', '2020-01-01', {finished})"
+            ))
+            .await;
+        let items = "SELECT '{id}', n, gen_random_uuid(), 'succeeded' FROM generate_series(1, 1500) AS n";
+        let items = items.replace("{id}", &id.to_string());
+        world.sql(&format!("INSERT INTO bulk_item (action_id, place, subject_id, state) {items}")).await;
+    }
+    pass(&world, days_later(KEPT_DAYS + 30)).await;
+    assert_eq!((count(&world, "bulk_action").await, count(&world, "bulk_item").await), (1, 1_500));
+}
+
+#[tokio::test]
 async fn a_day_with_records_that_are_not_acknowledged_stays() {
     let world = three_days().await;
     world.sql("UPDATE shard SET published_seq = 0").await;

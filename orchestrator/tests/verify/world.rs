@@ -223,7 +223,7 @@ impl World {
 
     pub(crate) async fn redrive_letter(&mut self, letter: DeadLetterId) {
         let (reason, actor): (Arc<str>, Arc<str>) = ("as asked".into(), "ann".into());
-        let verb = LetterVerb::Redrive { value: None, input: None };
+        let verb = LetterVerb::Redrive { edit: None };
         self.commit(&[Input::Letter(Box::new(ActOnLetter { letter, verb, reason, actor, key: None }))]).await;
     }
 

@@ -30,10 +30,26 @@ pub(crate) fn read_message(
     })
 }
 
+/// Reads a body as it was written. The error says as well at which byte of the body the value begins that it is about.
+pub(crate) fn read_as_written(written: &RecordShape, body: &[u8]) -> Result<Data, (DecodeError, usize)> {
+    let mut decoder = Decoder::new(body);
+    let fields = decoder.record(written).and_then(|fields| decoder.finish().map(|()| fields));
+    fields.map_err(|fault| {
+        let (message_type, field) = (written.full_name.clone(), fault.path());
+        let left = match fault.what {
+            BodyFault::LeftOver { count } => count,
+            _ => decoder.left_at_value,
+        };
+        (DecodeError::Body { message_type, field, fault: fault.what }, body.len() - left)
+    })
+}
+
 /// Reads values from bytes, within a budget of memory.
 pub(crate) struct Decoder<'a> {
     rest: &'a [u8],
     budget_bytes: usize,
+    /// How many bytes were left where the last value began.
+    left_at_value: usize,
 }
 
 /// What is wrong, and where: the segments of the place, innermost first.
@@ -70,7 +86,7 @@ impl From<BodyFault> for Fault {
 
 impl<'a> Decoder<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, budget_bytes: DECODED_LIMIT_BYTES }
+        Self { rest: bytes, budget_bytes: DECODED_LIMIT_BYTES, left_at_value: bytes.len() }
     }
 
     /// Nothing may be left.
@@ -83,6 +99,7 @@ impl<'a> Decoder<'a> {
 
     pub(crate) fn value(&mut self, ty: &FieldType) -> Result<Value, Fault> {
         // Counted for each value, also for those that take no bytes: a list may claim a billion nulls.
+        self.left_at_value = self.rest.len();
         self.spend(size_of::<Value>())?;
         Ok(match ty {
             FieldType::Null => Value::Null,
@@ -184,7 +201,8 @@ impl<'a> Decoder<'a> {
         bytes: &[u8],
         read: impl FnOnce(&mut Decoder<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let mut decoder = Decoder { rest: bytes, budget_bytes: self.budget_bytes };
+        let mut decoder =
+            Decoder { rest: bytes, budget_bytes: self.budget_bytes, left_at_value: bytes.len() };
         let value = read(&mut decoder)?;
         self.budget_bytes = decoder.budget_bytes;
         Ok(value)

@@ -10,6 +10,7 @@ mod monitoring;
 mod operators;
 mod outages;
 mod outcomes;
+mod redrives;
 mod registration;
 mod requests;
 mod settings;

@@ -16,6 +16,7 @@ use super::super::handle::{ActError, RequestKey};
 use super::super::publisher::{Origin, Outgoing, SentAttempt};
 use super::super::shards::{shown_wake, wake_of};
 use super::{Batch, Context, Fact, Held, MovedSaga};
+use crate::dead_letters::edit::Edit;
 use crate::store::audit::AuditRow;
 use crate::store::body::{body_of, current_step, json};
 use crate::store::commit::{JournalRow, KeyWrite, SagaWrite, ShardAdvance};
@@ -43,8 +44,8 @@ pub(super) struct Draft<'a> {
     next_seq: HashMap<Shard, i64>,
     offsets: HashMap<Shard, i64>,
     order: Vec<SagaId>,
-    /// Values that operators gave letters in place of their own.
-    pub(super) edited: HashMap<DeadLetterId, Vec<u8>>,
+    /// What operators gave letters in place of their own values.
+    pub(super) edited: HashMap<DeadLetterId, Edit>,
     /// The keys that starts of this batch use.
     keys: HashSet<[u8; 32]>,
 }
@@ -156,7 +157,7 @@ impl<'a> Draft<'a> {
             Effect::SendLetter { letter } => Some(letter),
             _ => None,
         });
-        letter.and_then(|letter| self.edited.get(letter).cloned()).unwrap_or_default()
+        letter.and_then(|letter| self.edited.get(letter)).map(|edit| edit.value.clone()).unwrap_or_default()
     }
 
     fn journal(
@@ -280,13 +281,14 @@ impl<'a> Draft<'a> {
             _ => String::new(),
         };
         let at = self.context.now;
-        self.batch.writes.letters.push(LetterChange::Redrive { id, at, reason, must });
+        let changes = self.edited.get(&id).map(|edit| edit.changes.clone());
+        self.batch.writes.letters.push(LetterChange::Redrive { id, at, reason, changes, must });
     }
 
     /// Publishes one copy of a letter.
     pub(super) fn send_letter(&mut self, id: DeadLetterId, saga_shard: Option<Shard>, origin: (Shard, i64)) {
         if let Some(stored) = self.context.letters.get(&id) {
-            let value = self.edited.get(&id).cloned();
+            let value = self.edited.get(&id).map(|edit| edit.value.clone());
             self.publish(Some(self.context.records.redriven(&stored.row, value, saga_shard)), origin);
         }
     }

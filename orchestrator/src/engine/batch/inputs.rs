@@ -241,18 +241,18 @@ impl Draft<'_> {
     }
 
     fn letter(&mut self, act: &ActOnLetter) -> Result<(), ActError> {
-        let LetterVerb::Redrive { value, input } = &act.verb else { return Err(ActError::NotFound) };
+        let LetterVerb::Redrive { edit } = &act.verb else { return Err(ActError::NotFound) };
         let stored = self.context.letters.get(&act.letter).ok_or(ActError::NotFound)?;
         if stored.status != "open" {
             return Err(ActError::LetterNotOpen { status: stored.status.clone() });
         }
-        if let Some(value) = value {
-            self.edited.insert(act.letter, value.clone());
+        if let Some(edit) = edit {
+            self.edited.insert(act.letter, edit.clone());
         }
         let row = &stored.row;
         let open_saga = row.saga.filter(|&id| self.waits(id));
         match open_saga {
-            Some(saga) => self.redrive_of_saga(act, row, saga, input.as_ref())?,
+            Some(saga) => self.redrive_of_saga(act, row, saga)?,
             None => self.redrive_of_nobody(act, row)?,
         }
         self.audit("redrive-dead-letter", &act.actor, &act.reason, row.saga, Some(act.letter), act.key);
@@ -264,13 +264,7 @@ impl Draft<'_> {
         self.owned_shard(id).is_none() || self.held(id).is_some_and(|held| held.saga.current().is_some())
     }
 
-    fn redrive_of_saga(
-        &mut self,
-        act: &ActOnLetter,
-        row: &LetterRow,
-        saga: SagaId,
-        input: Option<&saga_defs::Data>,
-    ) -> Result<(), ActError> {
+    fn redrive_of_saga(&mut self, act: &ActOnLetter, row: &LetterRow, saga: SagaId) -> Result<(), ActError> {
         if self.owned_shard(saga).is_none() {
             return Err(ActError::NotHere { owner: None });
         }
@@ -278,7 +272,7 @@ impl Draft<'_> {
         let of_this = stuck.and_then(current_command).map(DeadLetterId::of_command) == Some(row.id);
         let reason = act.reason.clone();
         let event = if of_this {
-            Event::Redrive { reason, input: input.cloned() }
+            Event::Redrive { reason, input: self.edited.get(&row.id).map(|edit| edit.fields.clone()) }
         } else {
             Event::LetterRedriven { letter: row.id, reason }
         };
@@ -290,7 +284,7 @@ impl Draft<'_> {
         let Some(&shard) = self.context.shards.ids().first() else {
             return Err(ActError::Busy { retry_after: RETRY_AFTER });
         };
-        let body = self.edited.get(&row.id).cloned().unwrap_or_default();
+        let body = self.edited.get(&row.id).map(|edit| edit.value.clone()).unwrap_or_default();
         let event = Event::LetterRedriven { letter: row.id, reason: act.reason.clone() };
         let seq = self.journal_shard(shard, ShardEffect::SendLetter { letter: row.id }, body);
         self.redrive_letter(row.id, &event, true);

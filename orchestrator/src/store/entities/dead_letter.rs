@@ -83,27 +83,15 @@ pub struct Summary {
     pub first_failed_at: TimeDateTimeWithTimeZone,
     pub last_failed_at: TimeDateTimeWithTimeZone,
     pub updated_at: TimeDateTimeWithTimeZone,
+    pub group_id: Uuid,
 }
 
-impl Summary {
-    /// The columns it is read from.
-    pub const COLUMNS: [Column; 17] = [
-        Column::Id,
-        Column::Status,
-        Column::Reason,
-        Column::Message,
-        Column::Source,
-        Column::Topic,
-        Column::Partition,
-        Column::RecordOffset,
-        Column::MessageType,
-        Column::SagaId,
-        Column::Step,
-        Column::Direction,
-        Column::Attempts,
-        Column::RedriveOf,
-        Column::FirstFailedAt,
-        Column::LastFailedAt,
-        Column::UpdatedAt,
-    ];
+/// A row of `dead_letter` and its group.
+#[derive(Clone, Debug, PartialEq, FromQueryResult)]
+pub struct Shown {
+    /// The row.
+    #[sea_orm(nested)]
+    pub row: Model,
+    /// Its group: a function of reason, message type and step.
+    pub group_id: Uuid,
 }

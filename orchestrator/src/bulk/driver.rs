@@ -1,0 +1,165 @@
+//! Drives actions: asks [`super::run`] what to do, does it through [`super::hands`], and keeps what came of it. One task an
+//! action; a process drives some at a time, and the others take what is left.
+
+pub mod dry;
+mod round;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use saga_defs::time::Timestamp;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::hands::Hands;
+use super::run::{Plan, Progress, Run};
+use crate::definitions::Definitions;
+use crate::engine::clock;
+use crate::store::StoreError;
+use crate::store::bulk::{Action, Bulk};
+
+/// Actions that one process drives at a time.
+const AT_A_TIME: usize = 16;
+/// How often it is looked for actions that nobody drives.
+const LOOK: Duration = Duration::from_millis(500);
+/// Between two looks at outcomes.
+const OUTCOMES: Duration = Duration::from_millis(200);
+/// After so long without one, between two looks at outcomes.
+const SLOW_OUTCOMES: Duration = Duration::from_secs(2);
+/// When something did not go, it is tried again after this long.
+const AGAIN: Duration = Duration::from_millis(500);
+/// A driver that has nothing to write says at least so often that it is there.
+const RENEW: Duration = Duration::from_secs(2);
+
+/// Drives actions in the background.
+#[derive(Clone)]
+pub struct Driver {
+    store: Bulk,
+    hands: Arc<dyn Hands>,
+    definitions: Definitions,
+    wake: Arc<Notify>,
+}
+
+/// One action, as its driver knows it.
+struct Task {
+    driver: Driver,
+    action: Action,
+    token: Uuid,
+    stop: CancellationToken,
+}
+
+/// How driving an action went on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Went {
+    /// More at once.
+    On,
+    /// More after this long.
+    After(Duration),
+    /// It is finished, or somebody else drives it.
+    Over,
+}
+
+impl Driver {
+    /// Drives what stands in this store.
+    pub fn new(store: Bulk, hands: Arc<dyn Hands>, definitions: Definitions, wake: Arc<Notify>) -> Self {
+        Self { store, hands, definitions, wake }
+    }
+
+    /// Until told to stop; what is under way is given back.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut driving: JoinSet<()> = JoinSet::new();
+        loop {
+            // A new one each time: a task of ours that lost its lease must not go on under the next one.
+            let token = Uuid::now_v7();
+            while driving.try_join_next().is_some() {}
+            let room = AT_A_TIME.saturating_sub(driving.len());
+            if room > 0 {
+                match self.store.claim(token, room as u64).await {
+                    Ok(actions) => {
+                        for action in actions {
+                            let (driver, stop) = (self.clone(), stop.clone());
+                            driving.spawn(Task { driver, action, token, stop }.run());
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "it is not known which actions are to be driven"),
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        while driving.join_next().await.is_some() {}
+    }
+}
+
+impl Task {
+    async fn run(mut self) {
+        let id = self.action.id;
+        tracing::info!(action = %id, verb = self.action.verb, selected = self.action.selected, "driving an action");
+        let driven = if self.action.dry_run { self.examine().await } else { self.drive().await };
+        // Whether the last write happened is not known: the lease ends by itself, and whoever has it then reads what
+        // there is.
+        if let Err(error) = driven {
+            tracing::warn!(action = %id, %error, "an action is left alone until its lease ends");
+        } else if let Err(error) = self.driver.store.release(id, self.token).await {
+            tracing::debug!(action = %id, %error, "the lease of an action ends by itself");
+        }
+    }
+
+    /// Does what is to be done, round by round.
+    async fn drive(&mut self) -> Result<(), StoreError> {
+        let progress = serde_json::from_value::<Progress>(self.action.progress.clone()).unwrap_or_default();
+        let mut run = Run::new(self.plan(), progress, clock::now());
+        let mut quiet = Quiet::new();
+        loop {
+            match self.round(&mut run, &mut quiet).await? {
+                Went::On => {}
+                Went::Over => return Ok(()),
+                Went::After(pause) => tokio::select! {
+                    () = self.stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(pause) => {}
+                },
+            }
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            selected: u32::try_from(self.action.selected).unwrap_or_default(),
+            ramp: serde_json::from_value(self.action.ramp.clone()).unwrap_or_default(),
+            rate: u32::try_from(self.action.rate).unwrap_or(1).max(1),
+        }
+    }
+}
+
+/// How long nothing has happened.
+struct Quiet {
+    since: Timestamp,
+    renewed: Timestamp,
+}
+
+impl Quiet {
+    fn new() -> Self {
+        Self { since: clock::now(), renewed: clock::now() }
+    }
+
+    fn over(&mut self, now: Timestamp) {
+        *self = Self { since: now, renewed: now };
+    }
+
+    fn pause(&self, now: Timestamp) -> Duration {
+        let waited = now.since(self.since);
+        if waited > Duration::from_secs(30) { SLOW_OUTCOMES } else { OUTCOMES }
+    }
+}
+
+/// By id.
+type ById<T> = HashMap<Uuid, T>;
