@@ -15,9 +15,11 @@ use toml::{Table, Value};
 const LAYERS: &[(&str, u8)] = &[
     ("saga-defs", 0),
     ("migrations", 0),
+    ("client", 0),
     ("local-postgres", 0),
     ("schemas", 1),
     ("saga-model", 1),
+    ("sagactl", 1),
     ("messaging", 2),
     ("participant", 3),
     ("orchestrator", 4),
