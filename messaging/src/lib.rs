@@ -13,6 +13,7 @@ pub mod embedded;
 mod events;
 pub mod fetch;
 pub mod headers;
+pub mod look;
 pub mod pace;
 mod poller;
 mod producer;

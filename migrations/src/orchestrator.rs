@@ -1,10 +1,13 @@
 //! The orchestrator's tables. See ARCHITECTURE.md for who writes what and when.
 
+mod audit_chain;
 mod bulk;
 mod letter_groups;
 mod shard_rows;
 
 use sea_orm_migration::prelude::*;
+
+use self::audit_chain::AuditChain;
 
 /// All migrations of the orchestrator's database, in order.
 pub struct Migrator;
@@ -20,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(shard_rows::ShardRows),
             Box::new(letter_groups::LetterGroups),
             Box::new(bulk::Bulk),
+            Box::new(AuditChain),
         ]
     }
 

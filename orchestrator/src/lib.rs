@@ -17,6 +17,7 @@ pub mod service;
 pub mod store;
 pub mod verify;
 pub mod versions;
+pub mod why;
 
 pub use config::topics;
 pub use program::main;

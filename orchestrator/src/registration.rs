@@ -241,7 +241,8 @@ fn audit(id: &DefinitionRef, schemas: usize, actor: &str) -> AuditRow {
         1 => format!("{id}, with 1 schema"),
         more => format!("{id}, with {more} schemas"),
     };
-    AuditRow::new(clock::now(), actor, "register", &reason)
+    let after = serde_json::json!({ "definition": *id.name, "version": id.version, "schemas": schemas });
+    AuditRow::new(clock::now(), actor, "register", &reason).changing(None, after)
 }
 
 fn json(model_check: &ModelCheck) -> Option<serde_json::Value> {

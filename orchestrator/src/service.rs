@@ -112,6 +112,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         definitions: definitions.clone(),
         registrar,
         actions,
+        kafka: config.base.kafka.clone(),
+        command_partitions: config.command_partitions,
         metrics: metrics.clone(),
         allow_forced_outcomes: config.allow_forced_outcomes,
     };

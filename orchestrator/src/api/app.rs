@@ -1,15 +1,18 @@
 //! What every handler has at hand.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
 use saga_defs::definition::Definition;
 use saga_defs::ids::DefinitionRef;
 use saga_defs::saga::Saga;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use warp::reply::Response;
 
 use super::Api;
+use super::feed::Feed;
 use super::forward::Forwarder;
 use super::problem::{Problem, json};
 use super::wire::SagaView;
@@ -23,6 +26,12 @@ pub(crate) const ANONYMOUS: &str = "anonymous";
 pub(crate) struct App {
     pub(crate) api: Api,
     pub(crate) forwarder: Forwarder,
+    /// What those are told who listen to events.
+    pub(crate) feed: Feed,
+    /// Who may ask the broker something at the moment.
+    pub(crate) broker_looks: Semaphore,
+    /// How often a quiet event stream gives a sign of life.
+    pub(crate) heartbeat: Duration,
     /// Ends what only waits.
     pub(crate) stop: CancellationToken,
     /// The OpenAPI document, once the routes that it describes are there.

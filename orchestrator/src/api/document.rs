@@ -13,8 +13,8 @@ use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::problem::{FieldError, PROBLEM_JSON, ProblemView};
 use super::{
-    bookings, bulk_view, dead_letters, definitions, letter_groups, letter_view, ops, plan, redrives,
-    saga_actions, sagas, verbs, wire,
+    audit, bookings, bulk_view, causes, dead_letters, definitions, events, letter_groups, letter_view, ops,
+    plan, redrives, saga_actions, sagas, verbs, whereabouts, why, wire,
 };
 use crate::versions::{ChangeView, Diverging, Replayed};
 
@@ -26,6 +26,9 @@ pub(crate) struct NamedProblems;
 
 /// What a route may answer that takes a body.
 pub(crate) struct BodyProblems;
+
+/// What a verb may answer to those who say what they have seen.
+pub(crate) struct MatchProblems;
 
 /// What a verb on something may answer.
 pub(crate) struct VerbProblems;
@@ -46,6 +49,8 @@ const BODY: [(&str, &str); 4] = [
     ),
 ];
 const VERB: (&str, &str) = ("409", "Not possible in this state; `allowedIn` says in which it is.");
+
+const MATCH: (&str, &str) = ("412", "The saga has moved on since it was seen; its ETag is that of now.");
 
 type Responses = BTreeMap<String, RefOr<Response>>;
 
@@ -73,6 +78,12 @@ impl IntoResponses for NamedProblems {
 impl IntoResponses for BodyProblems {
     fn responses() -> Responses {
         problems(ANY.iter().chain(&BODY))
+    }
+}
+
+impl IntoResponses for MatchProblems {
+    fn responses() -> Responses {
+        problems([&MATCH])
     }
 }
 
@@ -115,6 +126,10 @@ fn schemas() -> ComponentsBuilder {
         wire::ErrorView
     );
     add!(sagas::StartSagaRequest, sagas::SagaPage, sagas::HistoryPage, sagas::HistoryItem);
+    add!(audit::AuditEntry, audit::AuditPage, events::SagaEvent);
+    add!(why::WhyView, why::CommandView, why::UpcomingView, why::RemainingView, why::WayView);
+    add!(why::LastErrorView, whereabouts::PlaceView, whereabouts::GroupView);
+    add!(causes::CausesView, causes::CauseView);
     add!(verbs::VerbRequest, verbs::RedriveRequest);
     add!(letter_view::LetterItem, letter_view::LetterPage, letter_view::LetterView, letter_view::HeaderView);
     add!(letter_view::DecodedView, dead_letters::RedriveLetterRequest);

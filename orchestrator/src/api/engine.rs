@@ -7,7 +7,7 @@ use saga_defs::ids::SagaId;
 use saga_defs::saga::Saga;
 
 use crate::engine::handle::{
-    Act, ActError, ActOnLetter, EngineHandle, EngineHealth, StartError, StartSaga, Waited,
+    Act, ActError, ActOnLetter, EngineHandle, EngineHealth, Looked, StartError, StartSaga, Waited,
 };
 
 /// The engine, as the API sees it; [`EngineHandle`] has the meaning of each.
@@ -16,6 +16,7 @@ use crate::engine::handle::{
 pub trait Engine: Send + Sync + 'static {
     async fn start(&self, start: StartSaga) -> Result<Saga, StartError>;
     async fn wait_for_end(&self, saga: SagaId, limit: Duration) -> Waited;
+    async fn look(&self, saga: SagaId, limit: Duration) -> Result<Looked, ActError>;
     async fn act(&self, act: Act) -> Result<Saga, ActError>;
     async fn act_on_letter(&self, act: ActOnLetter) -> Result<(), ActError>;
     fn health(&self) -> EngineHealth;
@@ -29,6 +30,10 @@ impl Engine for EngineHandle {
 
     async fn wait_for_end(&self, saga: SagaId, limit: Duration) -> Waited {
         Self::wait_for_end(self, saga, limit).await
+    }
+
+    async fn look(&self, saga: SagaId, limit: Duration) -> Result<Looked, ActError> {
+        Self::look(self, saga, limit).await
     }
 
     async fn act(&self, act: Act) -> Result<Saga, ActError> {

@@ -14,7 +14,8 @@ use super::problem::{Answer, Kind, Problem, chain};
 const FORWARDED: &str = "x-saga-forwarded";
 
 /// What of a request goes along.
-const REQUEST_HEADERS: [&str; 4] = ["content-type", "idempotency-key", "x-request-id", "traceparent"];
+const REQUEST_HEADERS: [&str; 5] =
+    ["content-type", "idempotency-key", "if-match", "x-request-id", "traceparent"];
 /// What of the answer comes back.
 const RESPONSE_HEADERS: [HeaderName; 4] =
     [header::CONTENT_TYPE, header::ETAG, header::LOCATION, header::RETRY_AFTER];
@@ -98,6 +99,18 @@ impl Forwarder {
             Ok(body) => Told::Answer(status, body["detail"].as_str().unwrap_or_default().to_owned()),
             Err(error) => Told::Nothing(chain(&error)),
         }
+    }
+
+    /// The owner's answer to this question, if it has one. It is asked once: nobody passes a question on twice.
+    pub(crate) async fn look(&self, owner: &str, asked: &Asked) -> Option<Response> {
+        if asked.headers.contains_key(FORWARDED) {
+            return None;
+        }
+        let url = format!("{}{}", owner.trim_end_matches('/'), asked.target);
+        let answer = self.client.get(url).header(FORWARDED, "1").send().await.ok()?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = answer.bytes().await.ok().filter(|body| body.len() <= MAX_ANSWER_BYTES)?;
+        (status == StatusCode::OK).then(|| relayed(status, &headers, body))
     }
 }
 

@@ -59,6 +59,7 @@ impl OwnHands {
             ActError::NotFound
             | ActError::NotAllowed { .. }
             | ActError::LetterNotOpen { .. }
+            | ActError::MovedOn { .. }
             | ActError::Refused { .. } => self.done_before(&own.request, sentence(&error)).await,
         }
     }
@@ -139,6 +140,7 @@ impl Hands for OwnHands {
             verb: act.verb,
             reason: act.reason,
             actor: ANONYMOUS.into(),
+            expected: None,
             key: Some(own.request),
         };
         match self.engine.act(asked).await {

@@ -4,15 +4,19 @@
 //! return an answer or a `problem`. Reads come from [`Reads`], everything that acts goes through the [`Engine`].
 
 mod app;
+mod audit;
 mod body;
 mod bookings;
 pub mod bulk;
 mod bulk_view;
 mod candidate;
+mod causes;
 mod dead_letters;
 mod definitions;
 mod document;
 pub mod engine;
+mod events;
+mod feed;
 mod fields;
 mod forward;
 pub mod hands;
@@ -35,16 +39,21 @@ mod stall;
 mod start;
 mod strict_json;
 mod verbs;
+mod whereabouts;
+mod why;
 mod wire;
 
 use std::sync::{Arc, OnceLock};
 
+use messaging::KafkaSettings;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::app::App;
 use self::bulk::Actions;
 pub use self::engine::Engine;
+use self::feed::Feed;
 use self::forward::Forwarder;
 pub use self::server::HttpLimits;
 use crate::definitions::Definitions;
@@ -64,6 +73,10 @@ pub struct Api {
     pub registrar: Registrar,
     /// Actions over many letters or sagas.
     pub actions: Actions,
+    /// The broker, for those who ask where a command lies.
+    pub kafka: KafkaSettings,
+    /// Partitions of each command topic.
+    pub command_partitions: u16,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// Whether a client may force the outcome of a payment, for demos and tests.
@@ -80,15 +93,19 @@ pub async fn serve(
     stop: CancellationToken,
     limits: HttpLimits,
 ) -> std::io::Result<()> {
-    let metrics = api.metrics.clone();
+    let (metrics, api_reads) = (api.metrics.clone(), api.reads.clone());
     let app = Arc::new(App {
         api,
         forwarder: Forwarder::new(limits.forward).map_err(std::io::Error::other)?,
+        feed: Feed::new(api_reads, limits.event_readers),
+        broker_looks: Semaphore::new(whereabouts::BROKER_LOOKS),
+        heartbeat: limits.event_heartbeat,
         stop: stop.clone(),
         document: OnceLock::new(),
     });
     let table = routes::routes(&app, &limits);
     app.document.get_or_init(|| document::document(table.document()));
-    server::run(table.finish(metrics), listener, stop, &limits).await;
+    let served = server::run(table.finish(metrics), listener, stop.clone(), &limits);
+    tokio::join!(served, app.feed.run(stop));
     Ok(())
 }

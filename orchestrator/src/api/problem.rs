@@ -59,7 +59,9 @@ kinds! {
     NotFound = "not-found", NOT_FOUND, "There is no such thing";
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT, "The request did not arrive in time";
+    Gone = "gone", GONE, "It is no longer kept";
     WrongState = "wrong-state", CONFLICT, "Not possible in this state";
+    MovedOn = "moved-on", PRECONDITION_FAILED, "It has moved on since it was seen";
     TooLarge = "too-large", PAYLOAD_TOO_LARGE, "The body is too large";
     MediaType = "media-type", UNSUPPORTED_MEDIA_TYPE, "The media type is not supported";
     Validation = "validation", UNPROCESSABLE_ENTITY, "Read, but wrong";
@@ -163,6 +165,7 @@ struct Parts {
     allowed_in: &'static [&'static str],
     allow: Option<String>,
     retry_after: Option<Duration>,
+    etag: Option<HeaderValue>,
     close: bool,
 }
 
@@ -178,6 +181,7 @@ impl Problem {
             allowed_in: &[],
             allow: None,
             retry_after: None,
+            etag: None,
             close: false,
         }))
     }
@@ -249,6 +253,12 @@ impl Problem {
         self
     }
 
+    /// The `ETag` header: what it is now.
+    pub(crate) fn etag(mut self, etag: HeaderValue) -> Self {
+        self.0.etag = Some(etag);
+        self
+    }
+
     /// Ends the connection: what is still coming over it is of no use.
     pub(crate) fn close(mut self) -> Self {
         self.0.close = true;
@@ -292,7 +302,7 @@ impl warp::reject::Reject for Problem {}
 
 impl warp::Reply for Problem {
     fn into_response(self) -> Response {
-        let Parts { kind, detail, saga, errors, run, current, allowed_in, allow, retry_after, close } =
+        let Parts { kind, detail, saga, errors, run, current, allowed_in, allow, retry_after, etag, close } =
             *self.0;
         let status = kind.status();
         let view = ProblemView {
@@ -314,6 +324,9 @@ impl warp::Reply for Problem {
         if let Some(wait) = retry_after {
             // Whole seconds, rounded up: coming back too early is of no use.
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil().max(1.0) as u64));
+        }
+        if let Some(etag) = etag {
+            headers.insert(header::ETAG, etag);
         }
         if close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -170,6 +170,7 @@ pub(crate) enum Page {
     History,
     Actions,
     Items,
+    Audit,
 }
 
 impl Page {
@@ -180,6 +181,7 @@ impl Page {
             Self::History => b'h',
             Self::Actions => b'a',
             Self::Items => b'i',
+            Self::Audit => b'u',
         }
     }
 
@@ -208,6 +210,11 @@ impl Page {
     /// The cursor behind this place of a selection.
     pub(crate) fn after_item(last: i32) -> String {
         Self::Items.write(Uuid::from_u128(u128::try_from(last).unwrap_or(0)))
+    }
+
+    /// The cursor behind this entry of the audit.
+    pub(crate) fn after_audit(last: Uuid) -> String {
+        Self::Audit.write(last)
     }
 
     /// The cursor behind this revision.

@@ -11,7 +11,8 @@ use super::candidate::candidate;
 use super::mount::{Routes, asked};
 use super::server::HttpLimits;
 use super::{
-    bookings, dead_letters, definitions, letter_groups, ops, plan, redrives, saga_actions, sagas, verbs,
+    audit, bookings, causes, dead_letters, definitions, events, letter_groups, ops, plan, redrives,
+    saga_actions, sagas, verbs, why,
 };
 
 /// Mounts every route.
@@ -27,11 +28,16 @@ pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
         .mount::<sagas::__path_list_sagas, _>(get().then(sagas::list_sagas))
         .mount::<sagas::__path_get_saga, _>(get().then(sagas::get_saga))
         .mount::<sagas::__path_get_history, _>(get().then(sagas::get_history))
+        .mount::<why::__path_why_saga, _>(get().then(why::why_saga))
+        .mount::<causes::__path_why_all, _>(get().then(causes::why_all))
+        .mount::<events::__path_watch_saga, _>(get().then(events::watch_saga))
+        .mount::<events::__path_watch_sagas, _>(get().then(events::watch_sagas))
         .mount::<sagas::__path_get_diagram, _>(get().then(sagas::get_diagram))
         .mount::<verbs::__path_cancel, _>(post().then(verbs::cancel))
         .mount::<verbs::__path_redrive, _>(post().then(verbs::redrive))
         .mount::<verbs::__path_skip, _>(post().then(verbs::skip))
         .mount::<verbs::__path_retry_now, _>(post().then(verbs::retry_now))
+        .mount::<audit::__path_list_audit, _>(get().then(audit::list_audit))
         .mount::<dead_letters::__path_list_letters, _>(get().then(dead_letters::list_letters))
         .mount::<letter_groups::__path_list_groups, _>(get().then(letter_groups::list_groups))
         .mount::<dead_letters::__path_get_letter, _>(get().then(dead_letters::get_letter))

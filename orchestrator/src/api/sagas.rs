@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use saga_defs::Data;
 use saga_defs::definition::Definition;
 use saga_defs::ids::{CommandId, Direction, SagaId, StepIndex};
-use saga_defs::render::mermaid;
+use saga_defs::render::{mermaid, svg};
 use saga_defs::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::app::{App, etag, saga_response};
@@ -70,13 +71,13 @@ pub(crate) struct HistoryItem {
     /// The saga's revision afterwards.
     revision: i32,
     #[schema(format = DateTime)]
-    at: String,
+    pub(crate) at: String,
     /// What happened: an object with a `type`.
     #[schema(value_type = Object)]
-    event: Value,
+    pub(crate) event: Value,
     /// What was to be done about it: each an object with a `type`.
     #[schema(value_type = Vec<Object>)]
-    effects: Value,
+    pub(crate) effects: Value,
     /// The saga's status afterwards.
     #[schema(value_type = StatusView)]
     status: String,
@@ -289,24 +290,36 @@ pub(crate) async fn get_history(app: Arc<App>, asked: Asked) -> Answer {
     let more = rows.len() as u64 > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let last = rows.last().map(|row| Page::after_revision(row.revision));
-    let items = rows.into_iter().map(|row| item(id, definition.as_deref(), row)).collect();
+    let told = |row: journal::Model| {
+        let told = item(id, definition.as_deref(), row.revision, row.at, &row.event, &row.effects);
+        HistoryItem { status: row.status, ..told }
+    };
+    let items = rows.into_iter().map(told).collect();
     Ok(json(StatusCode::OK, &HistoryPage { items, next_cursor: last.filter(|_| more) }))
 }
 
-fn item(saga: SagaId, definition: Option<&Definition>, row: journal::Model) -> HistoryItem {
-    let mut event = parsed(row.event);
+/// A transition for people; without its status.
+pub(crate) fn item(
+    saga: SagaId,
+    definition: Option<&Definition>,
+    revision: i32,
+    at: OffsetDateTime,
+    event: &str,
+    effects: &str,
+) -> HistoryItem {
+    let mut event = parsed(event);
     readable(saga, definition, &mut event);
-    let mut effects = parsed(row.effects);
+    let mut effects = parsed(effects);
     for effect in effects.as_array_mut().into_iter().flatten() {
         readable(saga, definition, effect);
     }
-    let at = Timestamp::from_utc(row.at).to_string();
-    HistoryItem { revision: row.revision, at, event, effects, status: row.status }
+    let at = Timestamp::from_utc(at).to_string();
+    HistoryItem { revision, at, event, effects, status: String::new() }
 }
 
 /// JSON of a row; what somebody has made unreadable is shown as the text that it is.
-fn parsed(text: String) -> Value {
-    serde_json::from_str(&text).unwrap_or(Value::String(text))
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
 
 /// Steps by name instead of number, and the command's id beside them.
@@ -328,23 +341,35 @@ fn readable(saga: SagaId, definition: Option<&Definition>, entry: &mut Value) {
     get, path = "/api/sagas/{sagaId}/diagram", tag = "Sagas", operation_id = "getSagaDiagram",
     params(
         ("sagaId" = String, Path, description = "The saga's id.", format = Uuid),
-        ("format" = Option<String>, Query, description = "`mermaid`, which is also what comes if it is left out."),
+        ("format" = Option<String>, Query, description = "`mermaid`, which is also what comes if it is left out, or `svg`: a picture that fetches nothing."),
     ),
     responses(
-        (status = 200, description = "A Mermaid flowchart.", body = String, content_type = "text/plain"),
+        (status = 200, description = "A Mermaid flowchart, or an SVG picture with each step in the colour of its status.", content(
+            (String = "text/plain"),
+            (String = "image/svg+xml"),
+        )),
         (status = 422, description = "Another format.", body = super::problem::ProblemView, content_type = "application/problem+json"),
         NamedProblems,
     ),
 )]
 pub(crate) async fn get_diagram(app: Arc<App>, asked: Asked) -> Answer {
     let mut query = asked.query()?;
-    query.word("format", &["mermaid"]);
+    let format = query.word("format", &["mermaid", "svg"]);
     query.done()?;
     let stored = find(&app, &asked).await?;
     let definition = app.definition(&stored.saga.definition).await?.ok_or_else(|| {
         let text = format!("the definition {} is not known here", stored.saga.definition);
         Problem::new(super::problem::Kind::NotFound, text).of(stored.saga.id)
     })?;
-    let text = mermaid(&definition, Some(&stored.saga));
-    Ok(with_body(StatusCode::OK, "text/plain; charset=utf-8", text.into()))
+    if format.as_deref() != Some("svg") {
+        let text = mermaid(&definition, Some(&stored.saga));
+        return Ok(with_body(StatusCode::OK, "text/plain; charset=utf-8", text.into()));
+    }
+    let picture = svg(&definition, Some(&stored.saga));
+    let mut response = with_body(StatusCode::OK, "image/svg+xml", picture.into());
+    // Looked at by itself it is a document of this origin: it may do nothing but be seen.
+    let nothing = HeaderValue::from_static("default-src 'none'; sandbox");
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, nothing);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
 }

@@ -20,6 +20,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use warp::Reply;
 use warp::reply::Response;
 
+use super::feed::EVENT_READERS;
 use super::mount::Router;
 use super::problem::{Kind, Problem};
 use super::stall::StallLimit;
@@ -43,6 +44,10 @@ pub struct HttpLimits {
     pub request: Duration,
     /// How long another process may take for a request that was passed on to it.
     pub forward: Duration,
+    /// Clients that listen to events at once; one more is answered with `503`.
+    pub event_readers: usize,
+    /// How often a quiet event stream gives a sign of life.
+    pub event_heartbeat: Duration,
     /// How long a stop waits for requests that are under way.
     pub drain: Duration,
 }
@@ -58,6 +63,8 @@ impl Default for HttpLimits {
             write_stall: Duration::from_secs(10),
             request: Duration::from_secs(45),
             forward: Duration::from_secs(10),
+            event_readers: EVENT_READERS,
+            event_heartbeat: Duration::from_secs(15),
             drain: Duration::from_secs(25),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{StatusCode, header};
 use saga_defs::Data;
 use saga_defs::definition::{Definition, StepKind};
 use saga_defs::ids::{Direction, SagaId};
@@ -10,16 +10,16 @@ use saga_defs::machine::Why;
 use saga_defs::saga::{Saga, State, Status};
 use utoipa::ToSchema;
 
-use super::app::{ANONYMOUS, App, saga_response};
+use super::app::{ANONYMOUS, App, etag, saga_response};
 use super::body::Body;
-use super::document::VerbProblems;
+use super::document::{MatchProblems, VerbProblems};
 use super::fields::Fields;
 use super::idempotency::{before, request_key, taken};
 use super::mount::Asked;
 use super::problem::{Answer, FieldError, Kind, Problem};
 use super::sagas::{find, forced_allowed, saga_id};
 use super::wire::SagaView;
-use crate::engine::handle::{Act, ActError, RequestKey, Verb};
+use crate::engine::handle::{Act, ActError, Expected, RequestKey, Verb};
 
 /// Characters of an operator's reason.
 pub(crate) const MAX_REASON: usize = 1_000;
@@ -53,9 +53,10 @@ pub(crate) struct RedriveRequest {
     params(
         ("sagaId" = String, Path, description = "The saga's id.", format = Uuid),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key acts once."),
+        ("If-Match" = Option<String>, Header, description = "The ETag of the saga as it was seen: act only if it has not moved since."),
     ),
     request_body = VerbRequest,
-    responses((status = 200, description = "It is done; the saga as it is now.", body = SagaView), VerbProblems),
+    responses((status = 200, description = "It is done; the saga as it is now.", body = SagaView), MatchProblems, VerbProblems),
 )]
 pub(crate) async fn cancel(app: Arc<App>, asked: Asked, body: Body) -> Answer {
     plain(&app, &asked, &body, Verb::Cancel).await
@@ -67,9 +68,10 @@ pub(crate) async fn cancel(app: Arc<App>, asked: Asked, body: Body) -> Answer {
     params(
         ("sagaId" = String, Path, description = "The saga's id.", format = Uuid),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key acts once."),
+        ("If-Match" = Option<String>, Header, description = "The ETag of the saga as it was seen: act only if it has not moved since."),
     ),
     request_body = VerbRequest,
-    responses((status = 200, description = "It is done; the saga as it is now.", body = SagaView), VerbProblems),
+    responses((status = 200, description = "It is done; the saga as it is now.", body = SagaView), MatchProblems, VerbProblems),
 )]
 pub(crate) async fn skip(app: Arc<App>, asked: Asked, body: Body) -> Answer {
     plain(&app, &asked, &body, Verb::Skip).await
@@ -81,9 +83,10 @@ pub(crate) async fn skip(app: Arc<App>, asked: Asked, body: Body) -> Answer {
     params(
         ("sagaId" = String, Path, description = "The saga's id.", format = Uuid),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key acts once."),
+        ("If-Match" = Option<String>, Header, description = "The ETag of the saga as it was seen: act only if it has not moved since."),
     ),
     request_body = VerbRequest,
-    responses((status = 200, description = "It is done; the saga as it is now.", body = SagaView), VerbProblems),
+    responses((status = 200, description = "It is done; the saga as it is now.", body = SagaView), MatchProblems, VerbProblems),
 )]
 pub(crate) async fn retry_now(app: Arc<App>, asked: Asked, body: Body) -> Answer {
     plain(&app, &asked, &body, Verb::RetryNow).await
@@ -100,7 +103,8 @@ async fn plain(app: &App, asked: &Asked, body: &Body, verb: Verb) -> Answer {
     if before(&app.api.reads, key.as_ref()).await?.is_some() {
         return now(app, asked).await;
     }
-    act(app, asked, body, request(saga, verb, reason, key)).await
+    let expected = if_match(asked)?;
+    act(app, asked, body, request(saga, verb, reason, expected, key)).await
 }
 
 /// A stuck saga tries its command again, attempts from 1.
@@ -109,9 +113,10 @@ async fn plain(app: &App, asked: &Asked, body: &Body, verb: Verb) -> Answer {
     params(
         ("sagaId" = String, Path, description = "The saga's id.", format = Uuid),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key acts once."),
+        ("If-Match" = Option<String>, Header, description = "The ETag of the saga as it was seen: act only if it has not moved since."),
     ),
     request_body = RedriveRequest,
-    responses((status = 200, description = "It is done; the saga as it is now.", body = SagaView), VerbProblems),
+    responses((status = 200, description = "It is done; the saga as it is now.", body = SagaView), MatchProblems, VerbProblems),
 )]
 pub(crate) async fn redrive(app: Arc<App>, asked: Asked, body: Body) -> Answer {
     asked.no_query()?;
@@ -128,15 +133,50 @@ pub(crate) async fn redrive(app: Arc<App>, asked: Asked, body: Body) -> Answer {
     if let Verb::Redrive { input: Some(input) } = &verb {
         check_input(&app, &asked, input).await?;
     }
-    act(&app, &asked, &body, request(saga, verb, reason, key)).await
+    let expected = if_match(&asked)?;
+    act(&app, &asked, &body, request(saga, verb, reason, expected, key)).await
+}
+
+/// The revisions that the client has seen, as it says in `If-Match`. Only what is no list of entity tags cannot be read: a
+/// tag that is not one of ours never matches.
+fn if_match(asked: &Asked) -> Result<Option<Expected>, Problem> {
+    let wrong = || {
+        let text =
+            "If-Match must be the ETag of the saga as it was seen, such as \"7\", several with commas, or *";
+        Problem::new(Kind::BadHeader, text)
+    };
+    let mut revisions = Vec::new();
+    let mut given = false;
+    for value in asked.headers.get_all(header::IF_MATCH) {
+        for tag in value.to_str().map_err(|_| wrong())?.split(',').map(str::trim) {
+            if tag == "*" {
+                return Ok(None);
+            }
+            given = true;
+            // A weak tag never matches here (RFC 9110, 13.1.1).
+            let (weak, tag) = tag.strip_prefix("W/").map_or((false, tag), |tag| (true, tag));
+            let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(wrong)?;
+            if inner.contains('"') {
+                return Err(wrong());
+            }
+            revisions.extend(inner.parse::<u32>().ok().filter(|_| !weak));
+        }
+    }
+    Ok(given.then_some(Expected(revisions)))
 }
 
 fn verb_key(asked: &Asked, verb: &Verb, saga: SagaId, body: &Body) -> Result<Option<RequestKey>, Problem> {
     request_key(&asked.headers, verb.as_str(), &saga.to_string(), &body.fields)
 }
 
-fn request(saga: SagaId, verb: Verb, reason: Option<String>, key: Option<RequestKey>) -> Act {
-    Act { saga, verb, reason: reason.unwrap_or_default().into(), actor: ANONYMOUS.into(), key }
+fn request(
+    saga: SagaId,
+    verb: Verb,
+    reason: Option<String>,
+    expected: Option<Expected>,
+    key: Option<RequestKey>,
+) -> Act {
+    Act { saga, verb, reason: reason.unwrap_or_default().into(), actor: ANONYMOUS.into(), expected, key }
 }
 
 /// Values for the fields of the command that the saga is stuck on: only those it has, of their types.
@@ -193,6 +233,13 @@ async fn act(app: &App, asked: &Asked, body: &Body, act: Act) -> Answer {
         }
         Err(ActError::NotHere { owner }) => app.forwarder.relay(owner.as_deref(), asked, body).await,
         Err(ActError::NotFound) => Err(Problem::no_saga(saga)),
+        Err(ActError::MovedOn { revision }) => {
+            let text = format!(
+                "the saga has moved on: it is at revision {}, and If-Match names another; look at it again",
+                revision.0
+            );
+            Err(Problem::new(Kind::MovedOn, text).of(saga).etag(etag(u64::from(revision.0))))
+        }
         Err(ActError::NotAllowed { why, status }) => Err(not_allowed(&verb, saga, why, status)),
         Err(other) => Err(refused(other).of(saga)),
     }
@@ -222,7 +269,7 @@ pub(crate) fn refused(error: ActError) -> Problem {
             Problem::new(Kind::Busy, text).retry_after(retry_after)
         }
         ActError::Stopping => Problem::stopping(),
-        ActError::NotHere { .. } | ActError::KeyTaken => {
+        ActError::NotHere { .. } | ActError::KeyTaken | ActError::MovedOn { .. } => {
             Problem::new(Kind::Internal, "the request could not be brought to an end")
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use saga_defs::Data;
 use saga_defs::definition::Definition;
-use saga_defs::ids::{DeadLetterId, SagaId, Shard, ShardCount};
+use saga_defs::ids::{DeadLetterId, Revision, SagaId, Shard, ShardCount};
 use saga_defs::machine::Why;
 use saga_defs::saga::{Saga, Status};
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::bus::Group;
 use super::environment::Environment;
+use super::shards::Wake;
 use super::storage::Storage;
 use crate::dead_letters::edit::Edit;
 use crate::store::StoreError;
@@ -88,9 +89,15 @@ pub struct Act {
     pub reason: Arc<str>,
     /// Who.
     pub actor: Arc<str>,
+    /// The revision that whoever acts has seen; `None`: they act whatever it is.
+    pub expected: Option<Expected>,
     /// The client's idempotency key.
     pub key: Option<RequestKey>,
 }
+
+/// What a saga's revision must be for a verb to act: one of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected(pub Vec<u32>);
 
 /// What an operator may do to a dead letter.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +163,12 @@ pub enum ActError {
         /// The saga's status.
         status: Status,
     },
+    /// The saga has moved on since whoever acts has seen it.
+    #[error("the saga is at another revision")]
+    MovedOn {
+        /// Its revision.
+        revision: Revision,
+    },
     /// The letter is not open.
     #[error("the letter is not open")]
     LetterNotOpen {
@@ -199,6 +212,16 @@ pub enum Waited {
     Unknown,
 }
 
+/// What the owner of a saga has in memory of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// When it wakes by itself; `None`: it waits for nothing.
+    pub wake: Option<Wake>,
+    /// Where the command lies that it waits for the reply to, in its partition. Known from the delivery report, so not
+    /// for what an owner before has published.
+    pub offset: Option<i64>,
+}
+
 /// How the engine is.
 #[derive(Clone, Debug, Default)]
 pub struct EngineHealth {
@@ -237,6 +260,7 @@ pub(super) enum Request {
     Act(Box<Act>, Answer<Saga, ActError>),
     Letter(Box<ActOnLetter>, Answer<(), ActError>),
     Wait(SagaId, oneshot::Sender<Saga>),
+    Look(SagaId, oneshot::Sender<Option<Looked>>),
 }
 
 /// What the lane shows of itself.
@@ -322,6 +346,21 @@ impl EngineHandle {
         }
     }
 
+    /// What is in memory of a saga. Asks at most this long.
+    ///
+    /// # Errors
+    /// [`ActError::NotHere`] with the owner, or why nobody can say.
+    pub async fn look(&self, saga: SagaId, limit: Duration) -> Result<Looked, ActError> {
+        let (answer, answered) = oneshot::channel();
+        let busy = || ActError::Busy { retry_after: RETRY_AFTER };
+        self.requests.try_send(Asked::now(Request::Look(saga, answer))).map_err(|_| busy())?;
+        match tokio::time::timeout(limit, answered).await {
+            Ok(Ok(Some(looked))) => Ok(looked),
+            Ok(Ok(None)) => Err(self.not_here(saga).await),
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
+    }
+
     /// Does an operator's verb to a saga; it is durable when this returns.
     ///
     /// # Errors
@@ -395,7 +434,9 @@ impl EngineHandle {
     async fn discard(&self, act: &ActOnLetter) -> Result<(), ActError> {
         let at = self.environment.now();
         let change = LetterChange::Discard { id: act.letter, at, reason: act.reason.to_string() };
-        let audit = AuditRow::new(at, &act.actor, "discard", &act.reason).of_letter(Some(act.letter));
+        let audit = AuditRow::new(at, &act.actor, "discard", &act.reason)
+            .of_letter(Some(act.letter))
+            .changing(serde_json::json!({ "status": "open" }), serde_json::json!({ "status": "discarded" }));
         let key = act.key.map(|key| KeyWrite {
             key_hash: key.key_hash,
             request_hash: key.request_hash,

@@ -393,9 +393,9 @@ impl Lane {
         let mut refused = Vec::new();
         let now = self.environment.now();
         for settled in self.publisher.settle() {
-            let (outgoing, problem) = match settled {
-                Settled::Acknowledged(outgoing) => (outgoing, None),
-                Settled::Refused(outgoing, code, text) => (outgoing, Some((code, text))),
+            let (outgoing, placed, problem) = match settled {
+                Settled::Acknowledged(outgoing, placed) => (outgoing, placed.offset, None),
+                Settled::Refused(outgoing, code, text) => (outgoing, -1, Some((code, text))),
             };
             if let Some(origin) = outgoing.origin {
                 self.shards.end_publish(origin);
@@ -403,7 +403,7 @@ impl Lane {
             match (outgoing.attempt, problem) {
                 (Some(sent), None) => {
                     let (shard, seq) = sent.row;
-                    self.shards.confirmed(shard, sent.saga, seq, now.after(sent.timeout));
+                    self.shards.confirmed(shard, sent.saga, seq, now.after(sent.timeout), placed);
                 }
                 (Some(sent), Some((code, text))) => {
                     let cause = Refusal::new(code, text);

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging::{DeliveryFailure, KafkaError, KafkaSettings, Producer, Record, SendError};
+use messaging::{DeliveryFailure, KafkaError, KafkaSettings, Placed, Producer, Record, SendError};
 use saga_defs::ids::{SagaId, Shard};
 use saga_defs::saga::Try;
 
@@ -69,8 +69,8 @@ pub struct SentAttempt {
 /// What became of a record.
 #[derive(Debug)]
 pub enum Settled {
-    /// The broker has it.
-    Acknowledged(Outgoing),
+    /// The broker has it, there.
+    Acknowledged(Outgoing, Placed),
     /// It was not written and never will be: why, as a stable code and in words.
     Refused(Outgoing, &'static str, String),
 }
@@ -218,9 +218,10 @@ impl Publisher {
         let mut settled = Vec::new();
         for (token, outcome) in self.queue.take() {
             match outcome {
-                Ok(_) => {
+                Ok(placed) => {
                     self.trouble = None;
-                    settled.extend(self.in_flight.remove(&token).map(Settled::Acknowledged));
+                    let known = self.in_flight.remove(&token);
+                    settled.extend(known.map(|outgoing| Settled::Acknowledged(outgoing, placed)));
                 }
                 Err(DeliveryFailure::TooLarge(text)) => {
                     let refused = self.in_flight.remove(&token);

@@ -1,5 +1,7 @@
 //! The shards this process owns: their numbers, their waiting sagas, their timers.
 
+mod offset;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use saga_defs::definition::Definition;
@@ -8,6 +10,7 @@ use saga_defs::saga::{Saga, State};
 use saga_defs::time::Timestamp;
 use uuid::Uuid;
 
+use self::offset::Offset;
 use super::publisher::Origin;
 use crate::store::commit::ShardAdvance;
 use crate::store::shards::Claimed;
@@ -61,14 +64,14 @@ struct Slot {
 enum Until {
     Nothing,
     Published { seq: i64 },
-    Timeout { at: Timestamp },
+    Timeout { at: Timestamp, offset: Offset },
 }
 
 impl From<Wake> for Slot {
     fn from(wake: Wake) -> Self {
         let until = match (wake.awaits_seq, wake.timeout_at) {
             (Some(seq), _) => Until::Published { seq },
-            (None, Some(at)) => Until::Timeout { at },
+            (None, Some(at)) => Until::Timeout { at, offset: Offset::UNKNOWN },
             (None, None) => Until::Nothing,
         };
         Self { at: wake.at, until }
@@ -80,7 +83,7 @@ impl From<Slot> for Wake {
         let (awaits_seq, timeout_at) = match slot.until {
             Until::Nothing => (None, None),
             Until::Published { seq } => (Some(seq), None),
-            Until::Timeout { at } => (None, Some(at)),
+            Until::Timeout { at, .. } => (None, Some(at)),
         };
         Self { at: slot.at, timeout_at, awaits_seq }
     }
@@ -265,7 +268,16 @@ impl Shards {
         let before = match wake {
             Some(wake) => {
                 self.by_time.insert((SortedTime::new(wake.at), shard, saga));
-                owned.open.insert(saga, wake.into())
+                let mut slot = Slot::from(wake);
+                // A saga that was woken too early still waits for the same attempt.
+                if let Until::Timeout { at, offset } = &mut slot.until
+                    && let Some(Slot { until: Until::Timeout { at: same, offset: known }, .. }) =
+                        owned.open.get(&saga)
+                    && at == same
+                {
+                    *offset = *known;
+                }
+                owned.open.insert(saga, slot)
             }
             None => owned.open.remove(&saga),
         };
@@ -281,13 +293,24 @@ impl Shards {
         self.owned.get(&shard).and_then(|owned| owned.open.get(&saga)).map(|&slot| slot.into())
     }
 
-    /// The publication of this row's command is confirmed: its timeout runs from now.
-    pub fn confirmed(&mut self, shard: Shard, saga: SagaId, seq: i64, timeout_at: Timestamp) {
+    /// Where the command lies that a saga waits for the reply to, if that is known.
+    pub fn offset(&self, shard: Shard, saga: SagaId) -> Option<i64> {
+        match self.owned.get(&shard)?.open.get(&saga)?.until {
+            Until::Timeout { offset, .. } => offset.get(),
+            Until::Nothing | Until::Published { .. } => None,
+        }
+    }
+
+    /// The publication of this row's command at that offset is confirmed: its timeout runs from now.
+    pub fn confirmed(&mut self, shard: Shard, saga: SagaId, seq: i64, timeout_at: Timestamp, offset: i64) {
         let Some(wake) = self.wake(shard, saga) else { return };
         if wake.awaits_seq == Some(seq) {
             let at = wake.at.min(timeout_at);
             let confirmed = Wake { at, timeout_at: Some(timeout_at), awaits_seq: None };
             self.set_wake(shard, saga, Some(confirmed));
+            if let Some(slot) = self.owned.get_mut(&shard).and_then(|owned| owned.open.get_mut(&saga)) {
+                slot.until = Until::Timeout { at: timeout_at, offset: Offset::new(offset) };
+            }
         }
     }
 
@@ -426,6 +449,27 @@ mod tests {
     fn a_waiting_saga_is_small() {
         assert_eq!(size_of::<(SagaId, Slot)>(), 40);
         assert_eq!(size_of::<Timer>(), 26);
+    }
+
+    #[test]
+    fn where_a_command_lies_is_known_until_the_saga_waits_for_something_else() {
+        let (shard, saga) = (Shard(3), SagaId::new(Timestamp::from_unix_millis(0), [1; 10]));
+        let at = Timestamp::from_unix_millis;
+        let mut shards = Shards::default();
+        shards.insert(shard, Owned::new(&row(1, 0), 1));
+        for (offset, known) in [(0, Some(0)), (281_474_976_710_654, Some(281_474_976_710_654)), (-1001, None)]
+        {
+            let wake = Wake { at: at(900), timeout_at: None, awaits_seq: Some(7) };
+            shards.set_wake(shard, saga, Some(wake));
+            assert_eq!(shards.offset(shard, saga), None);
+            shards.confirmed(shard, saga, 7, at(500), offset);
+            assert_eq!(shards.offset(shard, saga), known);
+            let again = Wake { at: at(400), timeout_at: Some(at(500)), awaits_seq: None };
+            shards.set_wake(shard, saga, Some(again));
+            assert_eq!(shards.offset(shard, saga), known, "of the same attempt");
+        }
+        shards.set_wake(shard, saga, Some(Wake { at: at(1), timeout_at: None, awaits_seq: None }));
+        assert_eq!(shards.offset(shard, saga), None);
     }
 
     #[test]

@@ -193,6 +193,23 @@ impl Fields {
         self.fixed().map(Uuid::from_bytes)
     }
 
+    /// The next field as a UUID; `None` for NULL.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn optional_uuid(&mut self) -> Result<Option<Uuid>, CopyError> {
+        let Some(bytes) = self.bytes()? else { return Ok(None) };
+        Uuid::from_slice(&bytes).map(Some).map_err(|_| CopyError::Form("a field's length"))
+    }
+
+    /// The next field as a point in time, in microseconds since 1970.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn unix_micros(&mut self) -> Result<i64, CopyError> {
+        self.bigint().map(|micros| micros.saturating_add(POSTGRES_EPOCH_MS * 1_000))
+    }
+
     /// The next field as a text.
     ///
     /// # Errors

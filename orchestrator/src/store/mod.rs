@@ -22,6 +22,8 @@ pub mod queries;
 pub mod retention;
 pub mod shards;
 pub mod snapshot;
+pub mod tail;
+pub mod why;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -15,6 +15,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Connection, Executor, Row};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
+use super::audit::Hashed;
 use super::copy::{CopyError, Fields, FromTuple};
 
 /// The journal, saga by saga.
@@ -32,6 +33,12 @@ pub const LETTERS: &str =
 /// The audit of sagas.
 pub const AUDIT: &str =
     "SELECT saga_id, at, verb FROM audit WHERE saga_id IS NOT NULL ORDER BY saga_id, at, id";
+
+/// The chains of the audit, one after the other.
+pub const CHAINS: &str =
+    "SELECT chain, chain_seq, previous_hash, hash, id, at, actor, verb, saga_id, dead_letter_id, reason,
+        state_before, state_after
+    FROM audit ORDER BY chain, chain_seq";
 
 /// A row of the journal.
 #[derive(Clone, Debug)]
@@ -145,6 +152,75 @@ impl FromTuple for AuditLine {
     }
 }
 
+/// A row of the audit as a link of its chain.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the columns, as the entity describes them")]
+pub struct ChainLine {
+    pub chain: i32,
+    pub seq: i64,
+    pub previous_hash: Bytes,
+    pub hash: Bytes,
+    pub id: Uuid,
+    pub at_micros: i64,
+    pub actor: Box<str>,
+    pub verb: Box<str>,
+    pub saga: Option<Uuid>,
+    pub letter: Option<Uuid>,
+    pub reason: Box<str>,
+    pub before: Option<Box<str>>,
+    pub after: Option<Box<str>>,
+}
+
+impl FromTuple for ChainLine {
+    fn from_tuple(fields: &mut Fields) -> Result<Self, CopyError> {
+        Ok(Self {
+            chain: fields.int()?,
+            seq: fields.bigint()?,
+            previous_hash: fields.some()?,
+            hash: fields.some()?,
+            id: fields.uuid()?,
+            at_micros: fields.unix_micros()?,
+            actor: fields.text()?,
+            verb: fields.text()?,
+            saga: fields.optional_uuid()?,
+            letter: fields.optional_uuid()?,
+            reason: fields.text()?,
+            before: fields.optional_text()?,
+            after: fields.optional_text()?,
+        })
+    }
+}
+
+impl ChainLine {
+    /// What its hash is taken of.
+    pub fn hashed(&self) -> Hashed<'_> {
+        Hashed {
+            chain: self.chain,
+            seq: self.seq,
+            id: self.id,
+            at_micros: self.at_micros,
+            actor: &self.actor,
+            verb: &self.verb,
+            saga: self.saga,
+            letter: self.letter,
+            reason: &self.reason,
+            before: self.before.as_deref(),
+            after: self.after.as_deref(),
+        }
+    }
+}
+
+/// Where a chain of the audit ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainEnd {
+    /// Which: a shard, or -1.
+    pub chain: i32,
+    /// How many rows it has.
+    pub seq: i64,
+    /// The hash of the last.
+    pub hash: Vec<u8>,
+}
+
 /// A shard's row, as far as it can be held against its journal.
 #[derive(Clone, Debug)]
 pub struct ShardLine {
@@ -171,6 +247,8 @@ pub struct Small {
     pub journal_from: Option<Timestamp>,
     /// About how many rows the journal has.
     pub journal_rows: u64,
+    /// Where each chain of the audit ends.
+    pub chain_ends: Vec<ChainEnd>,
     /// Sagas that an idempotency key names and that are not there, some of them.
     pub keys_without_saga: Vec<Uuid>,
 }
@@ -256,6 +334,7 @@ impl Snapshot {
             first.fetch_optional(JOURNAL_FROM).await?.map(|row| row.try_get(0)).transpose()?;
         let journal_rows: i64 = first.fetch_one(JOURNAL_ROWS).await?.try_get(0)?;
         let orphans = first.fetch_all(KEYS_WITHOUT_SAGA).await?;
+        let ends = first.fetch_all("SELECT id, last_seq, last_hash FROM audit_chain ORDER BY id").await?;
         Ok(Small {
             shard_count: shard_count.map(|row| row.try_get(0)).transpose()?,
             shards: shards
@@ -272,6 +351,12 @@ impl Snapshot {
             definitions: definitions
                 .iter()
                 .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+                .collect::<Result<_, CopyError>>()?,
+            chain_ends: ends
+                .iter()
+                .map(|row| {
+                    Ok(ChainEnd { chain: row.try_get(0)?, seq: row.try_get(1)?, hash: row.try_get(2)? })
+                })
                 .collect::<Result<_, CopyError>>()?,
             journal_from: journal_from.map(Timestamp::from_unix_millis),
             journal_rows: u64::try_from(journal_rows).unwrap_or_default(),

@@ -56,6 +56,14 @@ pub enum Kind {
     NoAudit,
     /// A line in the audit whose verb the journal does not have.
     AuditOnly,
+    /// A row of the audit that is not what its hash was taken of.
+    AuditAltered,
+    /// A row of the audit is missing, or there is one too many.
+    AuditGap,
+    /// A row of the audit does not follow the one before it.
+    AuditLink,
+    /// A chain of the audit does not end where it should.
+    AuditEnd,
     /// A sequence with a gap, or a repetition.
     Sequence,
     /// `next_seq` is not the one after the journal's last.
@@ -96,6 +104,10 @@ impl Kind {
             Self::LetterResolved => "letter_resolved",
             Self::NoAudit => "no_audit",
             Self::AuditOnly => "audit_only",
+            Self::AuditAltered => "audit_altered",
+            Self::AuditGap => "audit_gap",
+            Self::AuditLink => "audit_link",
+            Self::AuditEnd => "audit_end",
             Self::Sequence => "sequence",
             Self::NextSeq => "next_seq",
             Self::PublishedSeq => "published_seq",
@@ -131,7 +143,12 @@ impl Kind {
             Self::NoLetter | Self::LetterResolved => {
                 "nobody sees that this saga waits; redrive, skip or cancel it through its own verbs"
             }
-            Self::NoAudit | Self::AuditOnly => "the audit was changed; compare it with a backup",
+            Self::NoAudit
+            | Self::AuditOnly
+            | Self::AuditAltered
+            | Self::AuditGap
+            | Self::AuditLink
+            | Self::AuditEnd => "the audit was changed; compare it with a backup",
             Self::NextSeq | Self::PublishedSeq | Self::OpenFrom | Self::Shards => {
                 "stop the service and restore the shard table together with the journal"
             }
@@ -155,6 +172,9 @@ pub struct Place {
     /// At which revision of the saga.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<i32>,
+    /// In which chain of the audit; `seq` is then the place in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain: Option<i32>,
     /// At which place in the shard's journal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<i64>,
@@ -174,6 +194,13 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(chain) = self.chain {
+            write!(f, "audit chain {chain}")?;
+            if let Some(seq) = self.seq {
+                write!(f, ", seq {seq}")?;
+            }
+            return self.saga.map_or(Ok(()), |saga| write!(f, " (saga {saga})"));
+        }
         let mut gap = "";
         if let Some(saga) = self.saga {
             write!(f, "saga {saga}")?;

@@ -113,6 +113,7 @@ impl<'a> History<'a> {
     /// The next line of its journal.
     pub fn line(&mut self, line: &JournalLine, found: &mut Found<'_>) {
         let place = Place {
+            chain: None,
             saga: Some(line.saga),
             revision: Some(line.revision),
             shard: Some(line.shard),

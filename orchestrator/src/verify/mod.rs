@@ -4,6 +4,7 @@
 //! its letters and audit lines, and a few numbers per shard and definition, whatever the number of sagas. What one saga
 //! comes to is decided by [`history`], purely; what a shard's numbers come to by [`shards`].
 
+pub mod chain;
 pub mod command;
 pub mod difference;
 pub mod history;
@@ -19,12 +20,15 @@ use saga_defs::definition::Definition;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use self::chain::Chains;
 use self::difference::{Difference, Kind, Place};
 use self::history::{About, History, NoRecipe};
 use self::report::Report;
 use self::shards::ShardChecks;
 use crate::store::copy::{CopyError, FromTuple, Rows};
-use crate::store::snapshot::{self, AuditLine, JournalLine, LetterLine, SagaLine, Small, Snapshot};
+use crate::store::snapshot::{
+    self, AuditLine, ChainLine, JournalLine, LetterLine, SagaLine, Small, Snapshot,
+};
 
 /// Progress is told every so many rows of the journal.
 const TELL_EVERY: u64 = 1 << 14;
@@ -62,6 +66,8 @@ pub async fn verify(
     };
     merge.run().await?;
     let (mut report, checks) = (merge.report, merge.shards);
+    let mut links = snapshot.reader().await?;
+    chains(Rows::open(&mut links, snapshot::CHAINS).await?, &small, &mut report).await?;
     for saga in &small.keys_without_saga {
         let found = "an idempotency key of it";
         report.found(Difference::new(Place::of_saga(*saga), Kind::KeyWithoutSaga, "a saga row", found));
@@ -73,6 +79,18 @@ pub async fn verify(
     }
     report.took = began.elapsed();
     Ok(report)
+}
+
+/// Walks the chains of the audit.
+async fn chains(mut rows: Rows<'_>, small: &Small, report: &mut Report) -> Result<(), CopyError> {
+    let mut chains = Chains::default();
+    while let Some(line) = rows.next::<ChainLine>().await? {
+        chains.line(&line, &mut |difference| report.found(difference));
+    }
+    chains.finish(&small.chain_ends, &mut |difference| report.found(difference));
+    report.audit_rows = u64::try_from(chains.rows()).unwrap_or_default();
+    report.audit_ends.clone_from(&small.chain_ends);
+    Ok(())
 }
 
 type Recipes = HashMap<(Arc<str>, i32), Result<Arc<Definition>, NoRecipe>>;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::difference::{Difference, Kind};
+use crate::store::snapshot::ChainEnd;
 
 /// So many differences are kept and shown unless `--limit` says otherwise; the rest are counted.
 pub const DEFAULT_LIMIT: usize = 100;
@@ -22,6 +23,10 @@ pub struct Report {
     pub not_replayable: u64,
     /// Rows of the journal.
     pub transitions: u64,
+    /// Rows of the audit.
+    pub audit_rows: u64,
+    /// Where the chains of the audit end. Kept elsewhere, they show later whether a chain was made anew.
+    pub audit_ends: Vec<ChainEnd>,
     /// How long it took.
     pub took: Duration,
     /// How many differences of which kind.
@@ -103,16 +108,31 @@ impl Report {
             replayed: u64,
             not_replayable: u64,
             transitions: u64,
+            audit_rows: u64,
+            audit_ends: Vec<EndView>,
             seconds: f64,
             differences: u64,
             by_kind: &'a BTreeMap<Kind, u64>,
             items: &'a [Difference],
         }
+        #[derive(Serialize)]
+        struct EndView {
+            chain: i32,
+            seq: i64,
+            hash: String,
+        }
+        let end = |end: &ChainEnd| EndView {
+            chain: end.chain,
+            seq: end.seq,
+            hash: end.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
         let view = View {
             sagas: self.sagas,
             replayed: self.replayed,
             not_replayable: self.not_replayable,
             transitions: self.transitions,
+            audit_rows: self.audit_rows,
+            audit_ends: self.audit_ends.iter().map(end).collect(),
             seconds: self.took.as_secs_f64(),
             differences: self.differences(),
             by_kind: &self.counts,

@@ -59,7 +59,12 @@ async fn every_route_is_in_the_document_and_answers() {
                 .map(|part| if part.starts_with('{') { NOBODY } else { part })
                 .collect::<Vec<_>>()
                 .join("/");
-            let answered = service.send(service.request(&method, &concrete)).await;
+            let streams = operation["responses"]["200"]["content"]["text/event-stream"].is_object();
+            let answered = if streams {
+                service.head_of(service.request(&method, &concrete)).await
+            } else {
+                service.send(service.request(&method, &concrete)).await
+            };
             let status = answered.status.as_u16();
             assert!(
                 operation["responses"][status.to_string()].is_object(),
@@ -79,6 +84,7 @@ async fn every_route_is_in_the_document_and_answers() {
         assert_eq!(other.header("allow"), allowed.join(", "), "{path}");
     }
     insta::assert_snapshot!(routes.join("\n"), @r#"
+    GET /api/audit listAudit
     POST /api/bookings startBooking
     GET /api/bookings/{bookingId} getBooking
     GET /api/dead-letters listDeadLetters
@@ -102,13 +108,17 @@ async fn every_route_is_in_the_document_and_answers() {
     GET /api/saga-actions/{id}/sagas listSagasOfAction
     GET /api/sagas listSagas
     POST /api/sagas startSaga
+    GET /api/sagas/events watchSagas
     GET /api/sagas/{sagaId} getSaga
     POST /api/sagas/{sagaId}/cancel cancelSaga
     GET /api/sagas/{sagaId}/diagram getSagaDiagram
+    GET /api/sagas/{sagaId}/events watchSaga
     GET /api/sagas/{sagaId}/history getSagaHistory
     POST /api/sagas/{sagaId}/redrive redriveSaga
     POST /api/sagas/{sagaId}/retry-now retryNow
     POST /api/sagas/{sagaId}/skip skipStep
+    GET /api/sagas/{sagaId}/why whySaga
+    GET /api/why whyAll
     POST /bookings startBookingAtShop
     GET /bookings/{bookingId} getBookingAtShop
     GET /livez livez

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use orchestrator::api::Engine;
 use orchestrator::definitions::Definitions;
 use orchestrator::engine::handle::{
-    Act, ActError, ActOnLetter, EngineHealth, LetterVerb, RequestKey, StartError, StartSaga, Verb, Waited,
+    Act, ActError, ActOnLetter, EngineHealth, LetterVerb, Looked, RequestKey, StartError, StartSaga, Verb,
+    Waited,
 };
 use orchestrator::store::body::{SagaRow, body_of, current_step, saga_from_row};
 use saga_defs::Data;
@@ -39,6 +40,8 @@ pub(crate) struct FakeEngine {
     /// What the next starts and verbs fail with.
     pub(crate) start_errors: Mutex<VecDeque<StartError>>,
     pub(crate) act_errors: Mutex<VecDeque<ActError>>,
+    /// What it has in memory of any saga.
+    pub(crate) looked: Mutex<Result<Looked, ActError>>,
     pub(crate) letter_acts: Mutex<Vec<ActOnLetter>>,
     seq: Mutex<i64>,
 }
@@ -58,6 +61,7 @@ impl FakeEngine {
             health: Mutex::new(health),
             start_errors: Mutex::default(),
             act_errors: Mutex::default(),
+            looked: Mutex::new(Ok(Looked { wake: None, offset: None })),
             letter_acts: Mutex::default(),
             seq: Mutex::new(0),
         }
@@ -66,6 +70,12 @@ impl FakeEngine {
     pub(crate) async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64, sea_orm::DbErr> {
         let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
         Ok(self.db.execute_raw(statement).await?.rows_affected())
+    }
+
+    /// Rows for so many shards; the stand-in moves everything in the first.
+    pub(crate) async fn has_shards(&self, count: i32) {
+        let sql = "INSERT INTO shard (id) SELECT generate_series(0, $1 - 1)";
+        self.execute(sql, vec![count.into()]).await.unwrap();
     }
 
     fn definition(&self, saga: &Saga) -> std::sync::Arc<Definition> {
@@ -154,6 +164,7 @@ impl FakeEngine {
             serde_json::to_string(&moved.effects).unwrap().into(),
         ];
         self.execute(sql, values).await.unwrap();
+        self.execute("UPDATE shard SET next_seq = $1 + 1 WHERE id = 0", vec![seq.into()]).await.unwrap();
     }
 
     /// `false`: the key is taken.
@@ -226,6 +237,10 @@ impl Engine for FakeEngine {
         }
     }
 
+    async fn look(&self, _: SagaId, _: Duration) -> Result<Looked, ActError> {
+        self.looked.lock().unwrap().clone()
+    }
+
     async fn act(&self, act: Act) -> Result<Saga, ActError> {
         let scripted = self.act_errors.lock().unwrap().pop_front();
         if let Some(error) = scripted {
@@ -233,6 +248,9 @@ impl Engine for FakeEngine {
         }
         assert!(act.verb.as_str() != "panic" && &*act.reason != "please panic", "asked to panic");
         let saga = self.load(act.saga).await.ok_or(ActError::NotFound)?;
+        if act.expected.is_some_and(|expected| !expected.0.contains(&saga.revision.0)) {
+            return Err(ActError::MovedOn { revision: saga.revision });
+        }
         let reason = act.reason;
         let event = match act.verb {
             Verb::Cancel => Event::Cancel { reason },

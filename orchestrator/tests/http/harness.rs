@@ -154,6 +154,8 @@ impl Service {
             actions: Actions { store: bulk, wake },
             definitions,
             registrar,
+            kafka: broker.settings(),
+            command_partitions: EMBEDDED_PARTITIONS,
             metrics: Metrics::new().unwrap(),
             allow_forced_outcomes: options.allow_forced_outcomes,
         };
@@ -181,6 +183,12 @@ impl Service {
     /// The engine's side of the service's database.
     pub(crate) async fn store(&self) -> Store {
         Store::connect(&self.url.clone().into()).await.unwrap()
+    }
+
+    /// An answer without its body, which may never end.
+    pub(crate) async fn head_of(&self, request: RequestBuilder) -> Answered {
+        let answer = request.send().await.unwrap();
+        Answered { status: answer.status(), headers: answer.headers().clone(), text: String::new() }
     }
 
     /// The column `text` of a query.

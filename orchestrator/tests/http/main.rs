@@ -4,12 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![expect(clippy::too_many_lines, reason = "tables and their snapshots")]
 
+mod audit;
 mod bad_input;
 mod bookings;
 mod connections;
 mod dead_letters;
 mod definitions;
 mod document;
+mod events;
 mod fake_engine;
 mod fuzz;
 mod harness;
@@ -19,3 +21,4 @@ mod plan;
 mod redrives;
 mod sagas;
 mod verbs;
+mod why;

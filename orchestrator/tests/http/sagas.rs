@@ -20,7 +20,7 @@ async fn started(service: &Service, definition: &str, business_key: Option<&str>
 }
 
 /// Ids and times replaced by what they are, so that a snapshot can be read.
-fn told(mut value: Value) -> String {
+pub(crate) fn told(mut value: Value) -> String {
     fn tell(name: &str, value: &mut Value) {
         match value {
             Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| tell(name, value)),
@@ -253,7 +253,7 @@ async fn a_history_tells_every_transition() {
 }
 
 #[tokio::test]
-async fn a_diagram_is_mermaid() {
+async fn a_diagram_is_mermaid_or_a_picture() {
     let service = Service::start().await;
     let saga = started(&service, "booking", None).await;
     for query in ["", "?format=mermaid"] {
@@ -265,8 +265,16 @@ async fn a_diagram_is_mermaid() {
         assert!(answered.text.starts_with("flowchart"), "{}", answered.text);
     }
     assert_eq!(
-        service.get(&format!("/api/sagas/{}/diagram?format=svg", saga.id)).await.problem(),
-        "422 validation: format: must be one of mermaid; found `svg` [format]"
+        service.get(&format!("/api/sagas/{}/diagram?format=png", saga.id)).await.problem(),
+        "422 validation: format: must be one of mermaid, svg; found `png` [format]"
+    );
+    let picture = service.get(&format!("/api/sagas/{}/diagram?format=svg", saga.id)).await;
+    assert_eq!((picture.status.as_u16(), picture.header("content-type")), (200, "image/svg+xml"));
+    assert_eq!(picture.header("content-security-policy"), "default-src 'none'; sandbox");
+    assert!(
+        picture.text.starts_with("<svg ") && picture.text.contains("class=\"running\""),
+        "{}",
+        picture.text
     );
 }
 

@@ -116,6 +116,42 @@ async fn one_key_acts_once() {
 }
 
 #[tokio::test]
+async fn a_verb_acts_only_on_what_was_seen() {
+    let service = Service::start().await;
+    let saga = started(&service, "booking").await;
+    let path = format!("/api/sagas/{}/cancel", saga.id);
+    let seen = service.get(&format!("/api/sagas/{}", saga.id)).await.header("etag").to_owned();
+    let moved = service.engine.reply(&saga, Outcome::Succeeded { fields: Data::new() }).await;
+    let refused = service.post_with(&path, &[("if-match", &seen)], &why()).await;
+    assert_eq!(
+        refused.problem(),
+        "412 moved-on: the saga has moved on: it is at revision 2, and If-Match names another; look at it again"
+    );
+    assert_eq!((refused.header("etag"), &refused.json()["sagaId"]), ("\"2\"", &json!(moved.id.to_string())));
+    for never in ["W/\"2\"", "\"x\"", "\"1\", \"3\""] {
+        let answered = service.post_with(&path, &[("if-match", never)], &why()).await;
+        assert_eq!(answered.status, 412, "{never}: {}", answered.text);
+    }
+    for wrong in ["2", "", "\"2\" \"3\"", "\"2"] {
+        let answered = service.post_with(&path, &[("if-match", wrong)], &why()).await;
+        assert!(answered.problem().starts_with("400 header: If-Match must be"), "{wrong}: {}", answered.text);
+    }
+    let key = [("idempotency-key", "seen-1"), ("if-match", "\"9\", \"2\"")];
+    let first = service.post_with(&path, &key, &why()).await;
+    assert_eq!((first.status.as_u16(), first.header("etag")), (200, "\"3\""));
+    let again = service.post_with(&path, &key, &why()).await;
+    assert_eq!(
+        (again.status.as_u16(), again.header("etag")),
+        (200, "\"3\""),
+        "the key counts, not what was seen"
+    );
+    let other = started(&service, "booking").await;
+    let any =
+        service.post_with(&format!("/api/sagas/{}/cancel", other.id), &[("if-match", "*")], &why()).await;
+    assert_eq!(any.status, 200);
+}
+
+#[tokio::test]
 async fn a_verb_is_passed_on_to_the_owner_once() {
     let here = Service::start().await;
     let there = Service::start().await;

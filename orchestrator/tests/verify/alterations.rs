@@ -8,8 +8,17 @@ use saga_defs::ids::SagaId;
 use crate::world::{Says, World};
 
 /// Every table, in an order in which they can be filled again.
-const TABLES: [&str; 8] =
-    ["journal", "saga", "shard", "dead_letter", "audit", "definition", "request_key", "cluster"];
+const TABLES: [&str; 9] = [
+    "journal",
+    "saga",
+    "shard",
+    "dead_letter",
+    "audit",
+    "audit_chain",
+    "definition",
+    "request_key",
+    "cluster",
+];
 
 /// Sagas in every status, and a journal row of none.
 struct Healthy {
@@ -51,6 +60,8 @@ impl Healthy {
         let letter = world.letter_of(redriven).await;
         world.redrive_letter(letter).await;
         world.reply(redriven, Says::Done).await;
+        // Else the database would refuse what is altered here.
+        world.sql("ALTER TABLE audit DISABLE TRIGGER USER").await;
         for table in TABLES {
             world.sql(&format!("CREATE TABLE saved_{table} AS TABLE {table}")).await;
         }
@@ -61,6 +72,10 @@ impl Healthy {
     async fn altered(&self, sql: &str) -> String {
         assert!(self.world.sql(sql).await > 0, "nothing was altered: {sql}");
         let differences = self.world.differences().await;
+        // What becomes of the audit's chains has tests of its own.
+        let differences: Vec<&str> =
+            differences.lines().filter(|line| !line.starts_with("audit chain ")).collect();
+        let differences = differences.join("\n");
         for table in TABLES {
             self.world.sql(&format!("TRUNCATE {table}; INSERT INTO {table} TABLE saved_{table}")).await;
         }

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod alterations;
+mod chain;
 mod cut;
 mod retention;
 mod throughput;

@@ -211,7 +211,8 @@ impl World {
 
     pub(crate) async fn act(&mut self, saga: SagaId, verb: Verb) {
         let (reason, actor): (Arc<str>, Arc<str>) = ("as asked".into(), "ann".into());
-        self.commit(&[Input::Act(Box::new(Act { saga, verb, reason, actor, key: None }))]).await;
+        self.commit(&[Input::Act(Box::new(Act { saga, verb, reason, actor, expected: None, key: None }))])
+            .await;
     }
 
     pub(crate) async fn letter_of(&self, saga: SagaId) -> DeadLetterId {

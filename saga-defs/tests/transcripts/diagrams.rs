@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use insta::assert_snapshot;
 use saga_defs::definition::StepKind;
-use saga_defs::render::{Columns, Entry, Line, describe, mermaid};
+use saga_defs::render::{Columns, Entry, Line, describe, mermaid, svg};
 use saga_defs::saga::{Effect, Event, Reason, Refusal, Status};
 
 use crate::BOOKING;
@@ -133,6 +133,9 @@ fn hostile_names_stay_in_their_labels() {
     definition.steps[0].participant = evil.clone();
     definition.steps[0].kind = StepKind::Compensatable { compensation: evil.clone() };
     saga.steps[0].error = Some(Refusal { code: evil.clone(), message: evil });
+    let picture = svg(&definition, Some(&saga));
+    assert!(picture.contains("&#60;img src=x onerror=alert(1)&#62;"), "{picture}");
+    assert!(is_markup_of_ours(&picture), "{picture}");
     assert_snapshot!(mermaid(&definition, Some(&saga)), @r#"
     flowchart TD
         start(["x#34;#93; --#62; y#59; click a #34;javascript#58;alert#40;1#41;#34; #37;#37;#123;init#125;#37;#37; #60;img src#61;x onerror#61;alert#40;1#41;#62;..."])
@@ -154,6 +157,104 @@ fn hostile_names_stay_in_their_labels() {
         classDef compensated fill:#e0e7ff,stroke:#4f46e5,color:#312e81
         classDef stuck fill:#7f1d1d,stroke:#450a0a,color:#ffffff,stroke-width:3px
     "#);
+}
+
+/// Whether a picture has no markup but that of boxes, lines and texts, and fetches nothing.
+fn is_markup_of_ours(picture: &str) -> bool {
+    let known = ["svg", "title", "defs", "marker", "path", "rect", "line", "g", "text"];
+    let mut open = Vec::new();
+    for tag in picture.split('<').skip(1) {
+        let Some((tag, text)) = tag.split_once('>') else { return false };
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap_or_default();
+        let quotes = tag.matches('"').count();
+        let referred = text.split('&').skip(1).all(|rest| rest.starts_with('#') && rest.contains(';'));
+        if !known.contains(&name) || quotes % 2 != 0 || tag.contains("href") || !referred {
+            return false;
+        }
+        if tag.starts_with('/') {
+            if open.pop() != Some(name.to_owned()) {
+                return false;
+            }
+        } else if !tag.ends_with('/') {
+            open.push(name.to_owned());
+        }
+    }
+    open.is_empty()
+}
+
+/// The boxes of a picture that have a status, with their colour and lines.
+fn coloured(picture: &str) -> String {
+    let mut lines = Vec::new();
+    for group in picture.split("<g class=\"").skip(1) {
+        let (class, rest) = group.split_once('"').expect("a class");
+        let fill = rest.split("fill=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a colour");
+        let end = rest.find("</g>").expect("an end");
+        let texts: Vec<&str> = rest[..end]
+            .split("</text>")
+            .filter_map(|text| text.rsplit('>').next())
+            .filter(|t| !t.trim().is_empty())
+            .collect();
+        if class != "none" {
+            lines.push(format!("{class} {fill}: {}", texts.join(", ")));
+        }
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn a_picture_has_the_colours_of_its_steps() {
+    let picture =
+        svg(&BOOKING, Some(&saga_after(&BOOKING, "reserve ok, charge timeout x5, undo charge failed x10")));
+    assert!(is_markup_of_ours(&picture), "{picture}");
+    assert_snapshot!(coloured(&picture), @"
+    succeeded #dcfce7: reserve-booking, compensatable by booking, succeeded, attempt 1
+    compensating #ffedd5: charge-payment, compensatable by payment, compensating
+    stuck #7f1d1d: undo charge-payment, payment.RefundPayment, stuck, attempt 10, unavailable
+    pending #f4f4f5: confirm-booking, pivot by booking, pending
+    ");
+    let ended = svg(&BOOKING, Some(&saga_after(&BOOKING, "reserve ok, charge declined, undo reserve ok")));
+    assert_snapshot!(coloured(&ended), @"
+    compensated #e0e7ff: reserve-booking, compensatable by booking, compensated
+    compensated #e0e7ff: undo reserve-booking, booking.CancelBooking, compensated, attempt 1
+    rejected #fee2e2: charge-payment, compensatable by payment, rejected, attempt 1, payment_declined
+    pending #f4f4f5: confirm-booking, pivot by booking, pending
+    compensated #e0e7ff: compensated
+    ");
+    assert_eq!(coloured(&svg(&BOOKING, None)), "");
+}
+
+#[test]
+fn a_picture_is_laid_out_in_two_columns() {
+    let mut definition = BOOKING.clone();
+    definition.steps.truncate(1);
+    assert_snapshot!(svg(&definition, None), @r##"
+    <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 528 220" width="528" height="220" role="img" font-family="system-ui, sans-serif" font-size="13">
+    <title>booking version 1</title>
+    <defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#71717a"/></marker></defs>
+    <rect width="528" height="220" fill="#ffffff"/>
+    <line x1="122" y1="49" x2="122" y2="83" stroke="#71717a" marker-end="url(#tip)"/>
+    <line x1="406" y1="83" x2="406" y2="49" stroke="#71717a" marker-end="url(#tip)"/>
+    <line x1="228" y1="108" x2="300" y2="108" stroke="#71717a" stroke-dasharray="4 3" marker-end="url(#tip)"/>
+    <line x1="122" y1="133" x2="122" y2="167" stroke="#71717a" marker-end="url(#tip)"/>
+    <g class="none"><rect x="16" y="16" width="212" height="33" rx="16" fill="#ffffff" stroke="#a1a1aa"/>
+    <text x="122" y="37" text-anchor="middle" fill="#3f3f46" font-weight="600">booking version 1</text>
+    </g>
+    <g class="none"><rect x="16" y="83" width="212" height="50" rx="6" fill="#ffffff" stroke="#a1a1aa"/>
+    <text x="122" y="104" text-anchor="middle" fill="#3f3f46" font-weight="600">reserve-booking</text>
+    <text x="122" y="121" text-anchor="middle" fill="#3f3f46">compensatable by booking</text>
+    </g>
+    <g class="none"><rect x="300" y="83" width="212" height="50" rx="6" fill="#ffffff" stroke="#a1a1aa"/>
+    <text x="406" y="104" text-anchor="middle" fill="#3f3f46" font-weight="600">undo reserve-booking</text>
+    <text x="406" y="121" text-anchor="middle" fill="#3f3f46">booking.CancelBooking</text>
+    </g>
+    <g class="none"><rect x="16" y="167" width="212" height="33" rx="16" fill="#ffffff" stroke="#a1a1aa"/>
+    <text x="122" y="188" text-anchor="middle" fill="#3f3f46" font-weight="600">completed</text>
+    </g>
+    <g class="none"><rect x="300" y="16" width="212" height="33" rx="16" fill="#ffffff" stroke="#a1a1aa"/>
+    <text x="406" y="37" text-anchor="middle" fill="#3f3f46" font-weight="600">compensated</text>
+    </g>
+    </svg>
+    "##);
 }
 
 #[test]

@@ -293,18 +293,25 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn audit(
-        &mut self,
-        verb: &'static str,
-        actor: &str,
-        reason: &str,
-        saga: Option<SagaId>,
-        letter: Option<DeadLetterId>,
-        key: Option<RequestKey>,
-    ) {
-        let row = AuditRow::new(self.context.now, actor, verb, reason);
-        self.batch.writes.audit.push(row.of_saga(saga).of_letter(letter));
-        self.key(key, saga.map_or(Uuid::nil(), SagaId::as_uuid));
+    /// An operator did this, to a saga of ours or to one that nobody moves any more.
+    pub(super) fn audit(&mut self, row: AuditRow, key: Option<RequestKey>) {
+        let own = row.saga.and_then(|saga| self.owned_shard(saga));
+        let shard = own.or_else(|| self.context.shards.ids().first().copied());
+        self.key(key, row.saga.map_or(Uuid::nil(), SagaId::as_uuid));
+        self.batch.writes.audit.push(row.of_shard(shard));
+    }
+
+    /// Where a saga is, as the audit has it.
+    pub(super) fn audited(&self, id: SagaId) -> Option<serde_json::Value> {
+        let Held { saga, definition } = self.held(id)?;
+        let at = saga.current();
+        Some(serde_json::json!({
+            "revision": saga.revision.0,
+            "status": saga.status().as_str(),
+            "step": current_step(definition, saga),
+            "direction": at.map(|at| at.direction.as_str()),
+            "attempt": at.map(|at| at.attempt.0),
+        }))
     }
 
     /// Whether a start may use this key: nobody did before, nor does another start of this batch.

@@ -13,6 +13,7 @@ use super::super::replies::{self, Reply as Read};
 use super::super::shards::wake_of;
 use super::draft::{Draft, ShardEffect, current_command};
 use super::{Fact, Held, Input, Reply};
+use crate::store::audit::AuditRow;
 use crate::store::letters::{LetterChange, LetterRow};
 
 /// A waiting saga that cannot be read is looked at again after this long.
@@ -225,8 +226,10 @@ impl Draft<'_> {
         if self.owned_shard(act.saga).is_none() {
             return Err(ActError::NotHere { owner: None });
         }
-        if self.held(act.saga).is_none() {
-            return Err(ActError::NotFound);
+        let Some(held) = self.held(act.saga) else { return Err(ActError::NotFound) };
+        let revision = held.saga.revision;
+        if act.expected.as_ref().is_some_and(|expected| !expected.0.contains(&revision.0)) {
+            return Err(ActError::MovedOn { revision });
         }
         let reason = act.reason.clone();
         let event = match &act.verb {
@@ -235,8 +238,14 @@ impl Draft<'_> {
             Verb::Skip => Event::Skip { reason },
             Verb::RetryNow => Event::RetryNow { reason },
         };
+        let before = self.audited(act.saga);
         self.apply(act.saga, &event).map_err(|why| self.not_allowed(act.saga, why))?;
-        self.audit(act.verb.as_str(), &act.actor, &act.reason, Some(act.saga), None, act.key);
+        let mut after = self.audited(act.saga);
+        if let (Some(after), Verb::Redrive { input: Some(input) }) = (&mut after, &act.verb) {
+            after["input"] = input.clone().into();
+        }
+        let row = AuditRow::new(self.context.now, &act.actor, act.verb.as_str(), &act.reason);
+        self.audit(row.of_saga(Some(act.saga)).changing(before, after), act.key);
         self.held(act.saga).map(|held| (*held.saga).clone()).ok_or(ActError::NotFound)
     }
 
@@ -255,7 +264,13 @@ impl Draft<'_> {
             Some(saga) => self.redrive_of_saga(act, row, saga)?,
             None => self.redrive_of_nobody(act, row)?,
         }
-        self.audit("redrive-dead-letter", &act.actor, &act.reason, row.saga, Some(act.letter), act.key);
+        let before = serde_json::json!({ "status": stored.status });
+        let mut after = serde_json::json!({ "status": "redriven", "edited": edit.is_some() });
+        if let Some(edit) = edit {
+            after["changes"] = serde_json::json!(edit.changes);
+        }
+        let line = AuditRow::new(self.context.now, &act.actor, "redrive-dead-letter", &act.reason);
+        self.audit(line.of_saga(row.saga).of_letter(Some(act.letter)).changing(before, after), act.key);
         Ok(())
     }
 

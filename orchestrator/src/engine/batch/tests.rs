@@ -301,7 +301,7 @@ fn a_verb_on_a_saga_of_another_process_is_not_for_us() {
     let foreign = (0..).map(id).find(|id| id.shard(world.count) != Shard(0)).unwrap();
     let act = |saga| {
         let (reason, actor): (Arc<str>, Arc<str>) = ("r".into(), "a".into());
-        Input::Act(Box::new(Act { saga, verb: Verb::Cancel, reason, actor, key: None }))
+        Input::Act(Box::new(Act { saga, verb: Verb::Cancel, reason, actor, expected: None, key: None }))
     };
     insta::assert_snapshot!(told(&world.decide(&[act(foreign)])), @"answer Err(\"NotHere { owner: None }\")");
 }
@@ -315,7 +315,7 @@ fn a_timeout_runs_from_the_confirmed_publication() {
     let due = |world: &World| world.shards.due(world.now, 10).len();
     assert_eq!(due(&world), 0, "a minute without a confirmation burns no attempt");
     let confirmed_at = world.now;
-    world.shards.confirmed(Shard(0), id(1), 1, confirmed_at.after(std::time::Duration::from_secs(5)));
+    world.shards.confirmed(Shard(0), id(1), 1, confirmed_at.after(std::time::Duration::from_secs(5)), 40);
     world.now = confirmed_at.after(std::time::Duration::from_millis(4_999));
     assert_eq!(due(&world), 0);
     world.now = confirmed_at.after(std::time::Duration::from_secs(5));

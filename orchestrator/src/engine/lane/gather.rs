@@ -9,7 +9,7 @@ use saga_defs::time::Timestamp;
 use tokio::time::Instant;
 
 use super::super::batch::{Fact, Held, Input};
-use super::super::handle::{Asked, Request};
+use super::super::handle::{Asked, Looked, Request};
 use super::super::rebalance::Rebalance;
 use super::super::{BATCH_INPUTS, MAX_UNPUBLISHED, REQUEST_QUEUE, SLICE, SLICE_STARTS};
 use super::{Arrived, Asker, DATABASE_PAUSE, IDLE_SAVE, Lane};
@@ -203,6 +203,15 @@ impl Lane {
             }
             Request::Letter(act, answer) => {
                 Some(Arrived { input: Input::Letter(act), at, asker: Some(Asker::Letter(answer)) })
+            }
+            Request::Look(saga, answer) => {
+                let shard = saga.shard(self.shard_count);
+                let wake = self.shards.wake(shard, saga);
+                let offset = self.shards.offset(shard, saga);
+                let ours = self.shards.get(shard).map(|_| Looked { wake, offset });
+                // A client that has gone away does not listen any more.
+                let _ = answer.send(ours);
+                None
             }
             Request::Wait(saga, answer) => {
                 // Not in memory: it has ended, or is not ours. Dropping the answer says so.

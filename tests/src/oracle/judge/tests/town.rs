@@ -61,6 +61,7 @@ impl Town {
             definitions: vec![("hasty-booking".to_owned(), 1, RECIPE.to_owned())],
             journal_from: None,
             journal_rows: 0,
+            chain_ends: Vec::new(),
             keys_without_saga: Vec::new(),
         };
         let evidence = Evidence {
