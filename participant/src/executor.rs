@@ -11,6 +11,7 @@ use schemas::Catalog;
 use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
 use tokio_util::sync::CancellationToken;
 
+use crate::crash::{self, Point};
 use crate::erased::{AnyCommand, AnyHandler};
 use crate::intake::Incoming;
 use crate::isolate::{AllOrNone, Failure, isolate};
@@ -107,7 +108,9 @@ impl Admitting<'_> {
         let transaction = self.0.database.begin().await.map_err(of_database)?;
         match self.work(&transaction, commands, expected).await {
             Ok(done) => {
+                crash::pass(Point::EffectsMade);
                 transaction.commit().await.map_err(of_database)?;
+                crash::pass(Point::EffectsCommitted);
                 Ok(done)
             }
             Err(failure) => Err(rolled_back(transaction, failure).await),

@@ -81,6 +81,7 @@
 mod batch;
 mod calls;
 mod command;
+pub mod crash;
 mod database;
 mod dead_letter;
 mod dynamic;

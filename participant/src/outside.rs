@@ -16,6 +16,7 @@ use sea_orm::{DatabaseTransaction, TransactionTrait};
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::CallError;
+use crate::crash::{self, Point};
 use crate::erased::{AnyAnswer, AnyCommand, AnyHandler, External};
 use crate::executor::Executor;
 use crate::intake::Incoming;
@@ -52,7 +53,10 @@ impl Executor {
         let mut answers = Vec::with_capacity(claims.len());
         let (mut called_at, mut called) = (Vec::new(), Vec::new());
         let (mut unmade_at, mut unmade) = (Vec::new(), Vec::new());
-        for (at, claim, answer) in self.call_all(round, claims).await {
+        crash::pass(Point::CallsClaimed);
+        let answered = self.call_all(round, claims).await;
+        crash::pass(Point::CallsAnswered);
+        for (at, claim, answer) in answered {
             let command = &round[at];
             match answer {
                 Ok(answer) => {
@@ -197,6 +201,7 @@ impl Settling<'_> {
         match self.work(&transaction, called, expected).await {
             Ok(answers) => {
                 transaction.commit().await.map_err(of_database)?;
+                crash::pass(Point::CallsSettled);
                 Ok(answers)
             }
             Err(failure) => Err(rolled_back(transaction, failure).await),
@@ -249,6 +254,7 @@ impl<'a> AllOrNone<Unmade<'a>, Option<Answer>> for Failing<'_> {
         match self.work(&transaction, unmade).await {
             Ok(answers) => {
                 transaction.commit().await.map_err(of_database)?;
+                crash::pass(Point::FailuresRecorded);
                 Ok(answers)
             }
             Err(failure) => Err(rolled_back(transaction, failure).await),

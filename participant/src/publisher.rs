@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::TryFutureExt as _;
 use futures::stream::FuturesOrdered;
 use messaging::{AckedProducer, Consumer, PublishError, Received, Record};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::crash::{self, Point};
 use crate::dead_letter::{Letters, Reason};
 
 /// How many batches may be on their way to the broker, and as many to be sent; the next one waits before it is handed
@@ -113,7 +115,9 @@ impl Publisher {
             let _turn = self.events.lock().await;
             self.publish(events).await
         };
-        tokio::try_join!(events, self.publish(replies))?;
+        let replies = self.publish(replies).inspect_ok(|()| crash::pass(Point::RepliesPublished));
+        tokio::try_join!(events, replies)?;
+        crash::pass(Point::BatchPublished);
         Ok(offsets)
     }
 

@@ -10,6 +10,7 @@ pub mod api;
 pub mod bench;
 #[cfg(target_os = "linux")]
 pub mod campaign;
+pub mod crashes;
 pub mod database;
 pub mod folder;
 pub mod ground;

@@ -111,7 +111,10 @@ impl Load {
 }
 
 /// Asks for one booking under one key until it is accepted, going round among the orchestrators that run.
-async fn insist(stack: &Stack, booking: &BookingRequest, mut turn: usize) -> Result<SagaId> {
+///
+/// # Errors
+/// It is not accepted within [`PATIENCE`], or an answer is one that no client expects.
+pub async fn insist(stack: &Stack, booking: &BookingRequest, mut turn: usize) -> Result<SagaId> {
     let mut last = String::from("nobody to ask");
     let accepted = eventually("a booking is accepted", PATIENCE, async || {
         let apis = stack.apis();

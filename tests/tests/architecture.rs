@@ -265,6 +265,34 @@ fn versions_and_lints_are_set_once() {
     check("versions and lints are in the Cargo.toml of the workspace", wrong);
 }
 
+/// What makes processes die on purpose (participant/src/crash.rs) is in no release: nobody but this crate asks for it, and it does
+/// nothing in a build without debug assertions, which a release stays.
+#[test]
+fn no_release_dies_on_purpose() {
+    const FEATURE: &str = "crash-points";
+    let asking = packages().into_iter().flat_map(|package| {
+        let manifest = fs::read_to_string(&package.manifest_path).unwrap();
+        let allowed = match &*package.name {
+            "tests" => "participant = { workspace = true, features = [\"crash-points\"] }",
+            "participant" => "crash-points = []",
+            _ => "",
+        };
+        let lines: Vec<String> = manifest.lines().map(str::to_owned).collect();
+        let wrong = lines.into_iter().filter(|line| line.contains(FEATURE) && line != allowed);
+        wrong.map(move |line| format!("{}: {line}", package.name)).collect::<Vec<_>>()
+    });
+    let workspace = read_toml(&root().join("Cargo.toml"));
+    let profiles = workspace["profile"].as_table().unwrap().iter();
+    let asserting = profiles.filter(|(name, profile)| {
+        !matches!(name.as_str(), "dev" | "test") && profile.get("debug-assertions").is_some()
+    });
+    let asserting = asserting.map(|(name, _)| format!("profile.{name} sets debug-assertions"));
+    let texts = ["README.md", "CONTRIBUTING.md", ".ci/run"].into_iter();
+    let built = texts.filter(|text| fs::read_to_string(root().join(text)).unwrap().contains(FEATURE));
+    let built = built.map(|text| format!("{text} builds with {FEATURE}"));
+    check("no release dies on purpose", asking.chain(asserting).chain(built));
+}
+
 #[test]
 fn no_file_is_too_long() {
     let mut folders = vec![root().to_owned()];

@@ -12,6 +12,7 @@ use messaging::{
     Assignments, Consumer, ConsumerEvent, ConsumerLimits, Headers, KafkaError, KafkaSettings, Received,
     StartAt,
 };
+use participant::crash::{self, Point};
 use saga_defs::ids::DeadLetterId;
 use saga_defs::time::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +69,7 @@ pub async fn run(
                 if !changes.is_empty() && !keep(&store, &changes, &stop).await {
                     break;
                 }
+                crash::pass(Point::LettersKept);
                 for change in &changes {
                     if let LetterChange::Keep(letter) = change {
                         metrics.dead_letter(&letter.reason);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use messaging::headers::redrive_of;
 use messaging::pace::Pace;
 use messaging::{ConsumerEvent, Received};
+use participant::crash::{self, Point};
 use saga_defs::ids::{SagaId, Shard, ShardCount};
 use saga_defs::saga::{Refusal, Saga};
 use tokio::sync::{mpsc, oneshot};
@@ -224,10 +225,13 @@ impl Lane {
         };
         let batch = Batch::decide(context, group.iter().map(|arrived| &arrived.input).enumerate());
         let begun = Instant::now();
+        crash::pass(Point::BatchDecided);
         match self.commit(&batch).await {
             Ok(Committed::Yes) => {
+                crash::pass(Point::BatchCommitted);
                 self.metrics.batch(batch.writes.journal.len(), begun.elapsed());
                 self.carry_out(batch, group);
+                crash::pass(Point::BatchCarriedOut);
                 self.metrics.handled(group.iter().map(|arrived| arrived.at.into_std()));
                 Outcome::Done
             }
@@ -397,6 +401,7 @@ impl Lane {
                 Settled::Acknowledged(outgoing, placed) => (outgoing, placed.offset, None),
                 Settled::Refused(outgoing, code, text) => (outgoing, -1, Some((code, text))),
             };
+            crash::pass(Point::RecordAcknowledged);
             if let Some(origin) = outgoing.origin {
                 self.shards.end_publish(origin);
             }

@@ -15,7 +15,7 @@ use crate::load::Accepted;
 use crate::stack::Stack;
 use crate::wait::{SOON, eventually};
 pub use evidence::Tolerance;
-use evidence::{Evidence, Start};
+use evidence::{Evidence, Planted, Start};
 use judge::Violation;
 
 /// At most so many violations are shown.
@@ -55,6 +55,23 @@ pub async fn check(stack: &Stack, accepted: &[Accepted]) -> Result<Seen> {
 /// # Errors
 /// As [`check`].
 pub async fn check_with(stack: &Stack, accepted: &[Accepted], tolerance: Tolerance) -> Result<Seen> {
+    check_all(stack, accepted, tolerance, Vec::new()).await
+}
+
+/// As [`check`], when strangers have put records where they should not be.
+///
+/// # Errors
+/// As [`check`].
+pub async fn check_planted(stack: &Stack, accepted: &[Accepted], planted: Vec<Planted>) -> Result<Seen> {
+    check_all(stack, accepted, Tolerance::None, planted).await
+}
+
+async fn check_all(
+    stack: &Stack,
+    accepted: &[Accepted],
+    tolerance: Tolerance,
+    planted: Vec<Planted>,
+) -> Result<Seen> {
     all_ended(stack, END_LIMIT).await?;
     let start = |accepted: &Accepted| Start {
         end: Some(accepted.end),
@@ -63,7 +80,8 @@ pub async fn check_with(stack: &Stack, accepted: &[Accepted], tolerance: Toleran
         ..Start::default()
     };
     let starts: Vec<Start> = accepted.iter().map(start).collect();
-    let (evidence, violations) = ask(stack, starts, tolerance, |_| {}).await?;
+    let add = |evidence: &mut Evidence| evidence.planted.clone_from(&planted);
+    let (evidence, violations) = ask(stack, starts, tolerance, add).await?;
     let lines: Vec<String> = violations.iter().take(SHOWN).map(ToString::to_string).collect();
     ensure!(violations.is_empty(), "{} violations:\n{}", violations.len(), lines.join("\n"));
     Ok(Seen::of(&evidence))

@@ -19,8 +19,13 @@ impl Stack {
             ("NO_COLOR", "1".to_owned()),
             ("TOPIC_PARTITIONS", TOPIC_PARTITIONS.to_string()),
             ("TOPIC_REPLICATION", "1".to_owned()),
+            ("CRASH_AT", format!("@{}", self.crash_file(program).display())),
         ];
         settings.extend(kafka.incarnation.map(|incarnation| ("BROKER_INCARNATION", incarnation)));
+        let properties = self.kafka_properties();
+        if properties.is_file() {
+            settings.push(("KAFKA_PROPERTIES", properties.display().to_string()));
+        }
         let forced = self.options.forced_outcomes.to_string();
         settings.extend(match program {
             Program::Orchestrator => vec![
@@ -38,6 +43,16 @@ impl Stack {
             ],
         });
         settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Properties of the services' Kafka clients, if somebody writes them there before the services start.
+    pub fn kafka_properties(&self) -> PathBuf {
+        self.folder.join("kafka.properties")
+    }
+
+    /// Where it is said at which point the processes of a program die; see [`participant::crash`].
+    pub fn crash_file(&self, program: Program) -> PathBuf {
+        self.folder.join(format!("{}.crash", program.name()))
     }
 
     /// The log of the next process.

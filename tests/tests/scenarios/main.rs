@@ -2,6 +2,7 @@
 //! crate's folder says what is where.
 #![cfg(test)]
 
+mod crashes;
 mod definitions;
 mod failover;
 mod letters;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use participant::crash::{self, Point};
 use saga_defs::ids::{SagaId, Shard};
 use tokio::time::Instant;
 
@@ -23,7 +24,10 @@ impl Lane {
     pub(super) async fn take_over(&mut self, shards: &[Shard], generation: u64) -> Vec<Option<i64>> {
         let begun = Instant::now();
         let claimed = self.claim_until_answered(shards).await;
-        for recovered in self.recover_until_answered(&claimed, generation).await {
+        crash::pass(Point::ShardsClaimed);
+        let recovered = self.recover_until_answered(&claimed, generation).await;
+        crash::pass(Point::ShardsRecovered);
+        for recovered in recovered {
             self.take_in(recovered);
         }
         if !claimed.is_empty() {
@@ -55,6 +59,7 @@ impl Lane {
         }
         for outgoing in recovered.outgoing {
             self.publisher.send(outgoing);
+            crash::pass(Point::RecordRepublished);
         }
     }
 
@@ -232,8 +237,10 @@ impl Lane {
         }
         let writes = Writes { shards: advances, ..Writes::default() };
         // Nothing rests on it: a watermark that is not saved means publishing a little more after a take-over.
+        crash::pass(Point::WatermarkMoved);
         match self.store.commit(&writes).await {
             Ok(Committed::Yes) => {
+                crash::pass(Point::WatermarkSaved);
                 for advance in writes.shards {
                     if let Some(owned) = self.shards.get_mut(advance.shard) {
                         owned.follow(&advance);
