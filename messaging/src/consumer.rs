@@ -39,6 +39,11 @@ pub trait Assignments: Send + Sync + 'static {
     fn assigned(&self, generation: u64, partitions: &[(Arc<str>, i32)]) -> Vec<StartAt>;
     /// The partitions of that generation are no longer ours; no batch of it is handed out after this.
     fn revoked(&self, generation: u64, partitions: &[(Arc<str>, i32)]);
+    /// As [`Assignments::revoked`], but nobody asked for them: the group was not heard of for longer than a session, so
+    /// that others may have them by now, or nobody.
+    fn lost(&self, generation: u64, partitions: &[(Arc<str>, i32)]) {
+        self.revoked(generation, partitions);
+    }
 }
 
 /// How much a consumer hands out.
@@ -73,8 +78,8 @@ pub struct Polled {
 pub enum ConsumerEvent {
     /// Records were read.
     Records(Polled),
-    /// The place to go on from does not exist: the partition delivers nothing more until the next assignment. Others
-    /// go on.
+    /// The place to go on from does not exist, or what is there is damaged: the partition delivers nothing more until the
+    /// next assignment. Others go on.
     OffsetVanished {
         /// The topic.
         topic: Arc<str>,
@@ -182,6 +187,12 @@ impl Consumer {
         self.progress.age()
     }
 
+    /// Leaves the group and joins it again, soon and without waiting: all partitions come with a new assignment, which says
+    /// anew where to start.
+    pub fn rejoin(&self) {
+        self.progress.rejoin.store(true, Ordering::Release);
+    }
+
     /// Stops reading, tells [`Assignments::revoked`], leaves the group and waits for all that. Blocks, normally for a
     /// fifth of a second, and for some seconds when the broker is away.
     pub fn stop(mut self) {
@@ -226,6 +237,7 @@ pub(crate) struct Offsets {
 /// What the poll thread and its owner know of each other.
 pub(crate) struct Progress {
     pub(crate) stop: AtomicBool,
+    rejoin: AtomicBool,
     offsets: Mutex<Offsets>,
     started: Instant,
     last_poll_ms: AtomicU64,
@@ -235,6 +247,7 @@ impl Progress {
     fn new() -> Self {
         Self {
             stop: AtomicBool::new(false),
+            rejoin: AtomicBool::new(false),
             offsets: Mutex::default(),
             started: Instant::now(),
             last_poll_ms: AtomicU64::new(0),
@@ -248,6 +261,11 @@ impl Progress {
 
     pub(crate) fn stopping(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody asked to join anew since the last time.
+    pub(crate) fn rejoins(&self) -> bool {
+        self.rejoin.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn polled(&self) {

@@ -1,6 +1,9 @@
 //! A Kafka broker inside this process: librdkafka's mock cluster, which speaks the real protocol over TCP to any
 //! process. In memory only, one broker. For the local stack and for tests.
 
+mod damaged;
+
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -211,6 +214,14 @@ impl Broker {
         self.fault("come up", |cluster| cluster.broker_up(ALL))?;
         *away = None;
         Ok(())
+    }
+
+    /// Appends a batch whose checksum is wrong, as if its disk had failed: it takes one offset, and nobody can read it.
+    ///
+    /// # Errors
+    /// The broker does not take it.
+    pub fn append_damaged(&self, topic: &str, partition: i32) -> io::Result<()> {
+        damaged::append(&self.address, topic, partition)
     }
 
     /// Delays every answer by this much (whole milliseconds).

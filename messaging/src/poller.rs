@@ -98,6 +98,9 @@ impl<'c> Poller<'c> {
         };
         while !self.progress.stopping() && !self.out.is_closed() {
             self.progress.polled();
+            if self.progress.rejoins() {
+                self.rejoin();
+            }
             self.round(&mut events);
             self.close_batch();
             self.hand_out();
@@ -121,6 +124,20 @@ impl<'c> Poller<'c> {
         offsets.clear();
         if let Err(error) = committed {
             tracing::debug!(%error, "offsets were not committed");
+        }
+    }
+
+    /// Leaves the group and joins it again.
+    fn rejoin(&mut self) {
+        let topics = self.client.subscription();
+        let rejoined = topics.and_then(|topics| {
+            self.client.unsubscribe();
+            let topics: Vec<String> =
+                topics.elements().iter().map(|element| element.topic().to_owned()).collect();
+            self.client.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())
+        });
+        if let Err(error) = rejoined {
+            self.failed(format!("cannot join the group anew: {error}"));
         }
     }
 
@@ -148,14 +165,17 @@ impl<'c> Poller<'c> {
             }
             Event::Assigned(places) => self.assign(places),
             Event::Revoked => {
-                self.revoke();
+                self.give_up(self.client.assignment_lost());
                 if let Err(error) = self.client.unassign() {
                     self.failed(format!("cannot let go of partitions: {error}"));
                 }
             }
-            Event::Error { code: RDKafkaErrorCode::AutoOffsetReset, text, place: Some(place) } => {
-                self.vanished(place, text);
-            }
+            // After a damaged batch librdkafka would go on with the next one, as if there had been nothing.
+            Event::Error {
+                code: RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::BadMessage,
+                text,
+                place: Some(place),
+            } => self.vanished(place, text),
             Event::Error { text, place: Some((topic, partition)), .. } => {
                 self.failed(format!("{topic} [{partition}]: {text}"));
             }
@@ -182,8 +202,12 @@ impl<'c> Poller<'c> {
         }
     }
 
-    /// Ends the current generation: what was collected under it is dropped, whoever owns the partitions next reads it.
     fn revoke(&mut self) {
+        self.give_up(false);
+    }
+
+    /// Ends the current generation: what was collected under it is dropped, whoever owns the partitions next reads it.
+    fn give_up(&mut self, lost: bool) {
         self.commit();
         *self.progress.offsets() = Offsets::default();
         self.batch.clear();
@@ -191,10 +215,16 @@ impl<'c> Poller<'c> {
         self.held.clear();
         // A paused partition would stay paused when it comes back.
         self.pause(false);
+        let vanished = std::mem::take(&mut self.vanished);
+        self.pause_or_resume(&vanished, false);
         self.reading.clear();
-        self.vanished.clear();
         let owned = std::mem::take(&mut self.owned);
-        if !owned.is_empty() {
+        if owned.is_empty() {
+            return;
+        }
+        if lost {
+            self.assignments.lost(self.generation, &owned);
+        } else {
             self.assignments.revoked(self.generation, &owned);
         }
     }
@@ -252,6 +282,8 @@ impl<'c> Poller<'c> {
         }
         // Not resumed after a pause either: it must not go on by itself somewhere else.
         self.reading.retain(|(t, p)| *p != partition || **t != *topic);
+        // Nor is it fetched: a damaged batch would come again and again.
+        self.pause_or_resume(&[(topic.clone(), partition)], true);
         self.vanished.push((topic.clone(), partition));
         self.close_batch();
         self.held.push_back(ConsumerEvent::OffsetVanished { topic, partition, text });
@@ -320,7 +352,14 @@ impl<'c> Poller<'c> {
             return;
         }
         self.paused = pause;
-        let result = list_with(self.reading.iter().map(|place| at(place, 0)))
+        self.pause_or_resume(&self.reading.clone(), pause);
+    }
+
+    fn pause_or_resume(&mut self, places: &[Place], pause: bool) {
+        if places.is_empty() {
+            return;
+        }
+        let result = list_with(places.iter().map(|place| at(place, 0)))
             .and_then(|list| if pause { self.client.pause(&list) } else { self.client.resume(&list) });
         if let Err(error) = result {
             self.failed(format!("cannot pause or resume partitions: {error}"));

@@ -14,6 +14,7 @@ mod program;
 pub mod registration;
 pub mod retention;
 pub mod service;
+pub mod shards;
 pub mod store;
 pub mod verify;
 pub mod versions;

@@ -11,6 +11,7 @@ use participant::service::{
 use crate::check::command as check;
 use crate::config::{Config, all_settings};
 use crate::service::{migrate, serve};
+use crate::shards;
 use crate::verify;
 
 /// Runs the orchestrator's program with a command line, whose first part is the program's own name. Not generic
@@ -24,6 +25,7 @@ fn program() -> Program {
         .serving("Runs sagas until SIGTERM or Ctrl-C")
         .with_plain(check::command())
         .with(verify::command::command())
+        .with(shards::command())
 }
 
 async fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
@@ -43,6 +45,10 @@ async fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             start_logging(LogFormat::default());
             let url = WorkerSettings::read_database_url(&invocation.settings)?;
             return verify::command::run(&url, &invocation.arguments).await;
+        }
+        shards::NAME => {
+            start_logging(LogFormat::default());
+            shards::run(&WorkerSettings::read(&invocation.settings)?, &invocation.arguments).await?;
         }
         other => bail!("there is no sub-command {other}"),
     }

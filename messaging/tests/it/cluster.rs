@@ -102,6 +102,7 @@ pub(crate) fn unique(name: &str) -> Arc<str> {
 pub(crate) enum Tale {
     Assigned(u64, Vec<i32>),
     Revoked(u64, Vec<i32>),
+    Lost(u64, Vec<i32>),
 }
 
 pub(crate) struct Told {
@@ -141,6 +142,10 @@ impl Assignments for Told {
 
     fn revoked(&self, generation: u64, partitions: &[(Arc<str>, i32)]) {
         self.log.lock().unwrap().push(Tale::Revoked(generation, sorted(partitions)));
+    }
+
+    fn lost(&self, generation: u64, partitions: &[(Arc<str>, i32)]) {
+        self.log.lock().unwrap().push(Tale::Lost(generation, sorted(partitions)));
     }
 }
 

@@ -54,7 +54,7 @@ fn check_generations(tales: &[Tale]) {
                 last = *generation;
                 current = (!partitions.is_empty()).then(|| (*generation, partitions.clone()));
             }
-            Tale::Revoked(generation, partitions) => {
+            Tale::Revoked(generation, partitions) | Tale::Lost(generation, partitions) => {
                 assert_eq!(current.take(), Some((*generation, partitions.clone())), "{tales:?}");
             }
         }
@@ -119,4 +119,39 @@ async fn a_commit_for_a_partition_that_another_has_now_changes_nothing() {
     second.stop().await;
     let committed = fetch::committed(&cluster.settings, &cluster.group, &[(cluster.topic.clone(), lost)]);
     assert_eq!(committed.unwrap(), [Some(8)]);
+}
+
+#[tokio::test]
+async fn a_group_that_is_not_heard_of_is_lost_and_not_left() {
+    let cluster = Cluster::embedded(2);
+    let member = cluster.join(LIMITS, |_| StartAt::Offset(0));
+    eventually("it is a member", || member.told.now().is_some()).await;
+    cluster.broker().down().unwrap();
+    eventually("its session is over", || member.told.all().len() == 2).await;
+    cluster.broker().up().unwrap();
+    eventually("it is a member again", || member.told.now().is_some()).await;
+    let told = member.told.clone();
+    member.stop().await;
+    let all = vec![0, 1];
+    let expected = [
+        Tale::Assigned(1, all.clone()),
+        Tale::Lost(1, all.clone()),
+        Tale::Assigned(2, all.clone()),
+        Tale::Revoked(2, all),
+    ];
+    assert_eq!(told.all(), expected);
+}
+
+#[tokio::test]
+async fn who_joins_anew_is_asked_anew_where_to_start() {
+    let cluster = Cluster::any(2).await;
+    cluster.fill(2, 5).await;
+    let mut member = cluster.join(LIMITS, |_| StartAt::Offset(3));
+    assert_eq!(member.records(4).await.len(), 4);
+    member.consumer.rejoin();
+    let again = by_partition(&member.records(4).await);
+    assert!(again.values().all(|values| values[0].0 == 3));
+    let all = vec![0, 1];
+    let expected = [Tale::Assigned(1, all.clone()), Tale::Revoked(1, all.clone()), Tale::Assigned(2, all)];
+    assert_eq!(member.told.all(), expected);
 }

@@ -128,6 +128,42 @@ async fn a_skipped_partition_is_not_read() {
 }
 
 #[tokio::test]
+async fn a_damaged_batch_stops_its_partition_alone_and_is_not_passed_over() {
+    let cluster = Cluster::embedded(2);
+    cluster.fill(2, 5).await;
+    cluster.broker().append_damaged(&cluster.topic, 0).unwrap();
+    cluster.fill(2, 5).await;
+    let mut member = cluster.join(LIMITS, |_| StartAt::Offset(0));
+    let (mut stopped, mut read) = (Vec::new(), Vec::new());
+    while stopped.is_empty() || read.len() < 15 {
+        match member.next().await {
+            ConsumerEvent::Records(polled) => read.extend(polled.records),
+            ConsumerEvent::OffsetVanished { partition, text, .. } => stopped.push((partition, text)),
+            ConsumerEvent::Failed(text) => panic!("{text}"),
+        }
+    }
+    let [(0, text)] = &*stopped else { panic!("{stopped:?}") };
+    assert!(text.contains("failed CRC32C check"), "{text}");
+    let read = by_partition(&read);
+    assert_eq!((read[&0].len(), read[&1].len()), (5, 10));
+
+    // Later records of it are not handed out either, and a new assignment reads it from where it is told.
+    cluster.fill(2, 1).await;
+    assert_eq!(member.records(1).await[0].partition, 1);
+    member.consumer.rejoin();
+    eventually("it is stopped again", || member.told.now().is_some_and(|(generation, _)| generation == 2))
+        .await;
+    loop {
+        match member.next().await {
+            ConsumerEvent::OffsetVanished { partition: 0, .. } => break,
+            ConsumerEvent::Records(_) => {}
+            event => panic!("{event:?}"),
+        }
+    }
+    member.stop().await;
+}
+
+#[tokio::test]
 async fn an_offset_that_vanished_stops_its_partition_alone() {
     let cluster = Cluster::any(2).await;
     cluster.fill(2, 10).await;

@@ -31,6 +31,8 @@ pub trait Group: Send + Sync {
     fn commit(&self, next_offsets: &[(Arc<str>, i32, i64)]);
     /// How long ago the group was last seen to be asked.
     fn last_poll_age(&self) -> Duration;
+    /// Leaves and joins again, so that every shard is claimed and read anew.
+    fn rejoin(&self) {}
 }
 
 impl Group for Consumer {
@@ -40,6 +42,10 @@ impl Group for Consumer {
 
     fn last_poll_age(&self) -> Duration {
         self.last_poll_age()
+    }
+
+    fn rejoin(&self) {
+        self.rejoin();
     }
 }
 

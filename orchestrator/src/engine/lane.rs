@@ -1,6 +1,7 @@
 //! The lane: the one loop that moves sagas. Inputs in, one decision, one commit, then answers and commands out.
 
 mod gather;
+mod stopped;
 mod takeover;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -73,6 +74,11 @@ pub struct Lane {
     pub(super) stopped: Vec<(Shard, String)>,
     /// Since when shards are missing that the group still gives to us.
     pub(super) orphaned: Option<Instant>,
+    /// Whether the group is not heard of: our shards are ours until the fence or the next assignment says otherwise, but
+    /// nothing of them is read.
+    pub(super) unheard: bool,
+    /// When stopped shards were last looked at.
+    pub(super) last_look: Instant,
     /// Starts that wait for a shard or for room.
     pub(super) held: VecDeque<Asked>,
 }
@@ -142,6 +148,8 @@ impl Lane {
             last_save: Instant::now(),
             stopped: Vec::new(),
             orphaned: None,
+            unheard: false,
+            last_look: Instant::now(),
             held: VecDeque::new(),
         }
     }
@@ -149,7 +157,9 @@ impl Lane {
     /// Runs until told to stop; then finishes what is in hand.
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            if self.orphaned.is_some_and(|since| since.elapsed() > ORPHAN_LIMIT) {
+            let orphaned = self.orphaned.is_some_and(|since| since.elapsed() > ORPHAN_LIMIT);
+            // While the group is not heard of, no rebalance can come.
+            if orphaned && !self.unheard {
                 tracing::error!(
                     "shards that the group gives to this process are owned by another or by nobody"
                 );

@@ -23,6 +23,9 @@ pub enum Rebalance {
         /// Where to start, in the same order.
         answer: blocking::SyncSender<Vec<Option<i64>>>,
     },
+    /// The group was not heard of for longer than a session. Others may have our shards by now, which the fence tells, or
+    /// nobody; what follows is an assignment.
+    Lost,
     /// These shards are no longer ours.
     Revoked {
         /// Which.
@@ -72,5 +75,10 @@ impl Assignments for ToLane {
             // The fence holds whether or not the lane answers in time.
             let _ = finished.recv_timeout(RELEASE_LIMIT);
         }
+    }
+
+    fn lost(&self, _generation: u64, _partitions: &[(Arc<str>, i32)]) {
+        // Without a lane the process is about to end.
+        let _ = self.lane.send(Rebalance::Lost);
     }
 }

@@ -6,6 +6,7 @@ use saga_defs::ids::{Shard, ShardCount};
 use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait};
 use uuid::Uuid;
 
+use super::audit::AuditRow;
 use super::{Store, StoreError, statement};
 
 /// A shard as it was claimed.
@@ -25,6 +26,25 @@ pub struct Claimed {
     pub open_from: Uuid,
     /// Whether the broker may lack commands that sagas wait for: all of them must be published again.
     pub republish: bool,
+}
+
+/// A shard as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardLine {
+    /// Which.
+    pub shard: Shard,
+    /// The base URL of who claimed it last; empty if nobody did.
+    pub owner: String,
+    /// Under which epoch.
+    pub epoch: i64,
+    /// The next sequence number of its journal.
+    pub next_seq: i64,
+    /// Everything up to here was acknowledged by the broker.
+    pub published_seq: i64,
+    /// Where to go on reading `saga.inbox`.
+    pub inbox_offset: i64,
+    /// The broker that the offset belongs to.
+    pub incarnation: String,
 }
 
 /// The number of shards is not what the database remembers.
@@ -156,6 +176,52 @@ impl Store {
                 Ok((Shard(u16::try_from(id).unwrap_or(u16::MAX)), row.try_get("", "epoch")?))
             })
             .collect()
+    }
+
+    /// All shards, in order.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn shard_lines(&self) -> Result<Vec<ShardLine>, StoreError> {
+        let sql = "SELECT id, owner, epoch, next_seq, published_seq, inbox_offset, incarnation FROM shard ORDER BY id";
+        let rows = self.db.query_all_raw(statement(sql, vec![])).await?;
+        rows.iter()
+            .map(|row| {
+                let id: i32 = row.try_get("", "id")?;
+                Ok(ShardLine {
+                    shard: Shard(u16::try_from(id).unwrap_or(u16::MAX)),
+                    owner: row.try_get("", "owner")?,
+                    epoch: row.try_get("", "epoch")?,
+                    next_seq: row.try_get("", "next_seq")?,
+                    published_seq: row.try_get("", "published_seq")?,
+                    inbox_offset: row.try_get("", "inbox_offset")?,
+                    incarnation: row.try_get("", "incarnation")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Lets a shard be read on from another offset: its owner is fenced, and whoever claims it next begins there and
+    /// publishes again what its sagas wait for, since the answers may be among what is skipped. False if there is no such
+    /// shard.
+    ///
+    /// # Errors
+    /// When the database does not answer; it may have been done all the same.
+    pub async fn resume_shard(
+        &self,
+        shard: Shard,
+        offset: i64,
+        audit: &AuditRow,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE shard SET inbox_offset = $2, epoch = epoch + 1, republish = true WHERE id = $1";
+        let transaction = self.db.begin().await?;
+        let values = vec![i32::from(shard.0).into(), offset.into()];
+        let there = transaction.execute_raw(statement(sql, values)).await?.rows_affected() == 1;
+        if there {
+            transaction.execute_raw(audit.statement()).await?;
+        }
+        transaction.commit().await?;
+        Ok(there)
     }
 
     /// The base URL of the process that claimed a shard last; `None` if nobody did.

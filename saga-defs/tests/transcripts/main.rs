@@ -1,5 +1,6 @@
 //! Behaviours as sentences and pictures: a script of what happens to a saga, and the transcript that comes of it.
 //! The language of the scripts is in [`script`].
+#![cfg(test)]
 
 use std::sync::LazyLock;
 

@@ -16,5 +16,6 @@ mod registration;
 mod requests;
 mod settings;
 mod starts;
+mod stopped;
 mod storm;
 mod verification;

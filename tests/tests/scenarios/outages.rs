@@ -16,6 +16,9 @@ use tokio::time::Instant;
 /// How long connections keep breaking.
 const STORM: Duration = Duration::from_secs(3);
 const BETWEEN_BREAKS: Duration = Duration::from_millis(100);
+/// Several sessions of the embedded broker's groups, which end after 2 s.
+const AWAY: Duration = Duration::from_secs(8);
+const BETWEEN_STARTS: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(60);
 
 #[test]
@@ -41,6 +44,29 @@ fn a_broker_that_is_away_burns_no_attempts() {
                 view["steps"].as_array().into_iter().flatten().map(|s| &s["attempt"]).collect();
             ensure!(attempts == [1, 1, 1], "attempts were burned: {view}");
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn starts_are_accepted_for_as_long_as_the_broker_is_away() {
+    if tests::kafka::is_real() {
+        return;
+    }
+    on_own_stack(Options::default(), async |stack| {
+        let kafka = stack.kafka();
+        kafka.embedded()?.down()?;
+        let mut accepted = Vec::new();
+        let (mut every, end) = (tokio::time::interval(BETWEEN_STARTS), Instant::now() + AWAY);
+        while Instant::now() < end {
+            every.tick().await;
+            let saga = stack.api()?.start_booking(&BookingRequest::default()).await?;
+            accepted.push(Accepted { saga, end: End::Completed });
+        }
+        let said = stack.orchestrator()?.service.output()?;
+        ensure!(said.contains("the group is not heard of"), "the broker was away for less than a session");
+        kafka.embedded()?.up()?;
+        check(stack, &accepted).await?;
         Ok(())
     });
 }

@@ -40,6 +40,7 @@ impl Lane {
     pub(super) async fn next(&mut self) -> Vec<Arrived> {
         loop {
             self.wait().await;
+            self.look_for_resumed().await;
             let mut arrived = self.settle();
             self.take_rebalances().await;
             self.take_records(&mut arrived);
@@ -60,7 +61,8 @@ impl Lane {
         if !self.unread.is_empty() {
             return;
         }
-        let until_due = self.shards.next_wake().map(|at| at.since(self.environment.now()));
+        let until_due =
+            self.shards.next_wake().filter(|_| !self.unheard).map(|at| at.since(self.environment.now()));
         let longest = if self.publisher.in_flight() > 0 { REPORTS_EVERY } else { IDLE_SAVE };
         let idle = until_due.unwrap_or(longest).min(longest);
         let reports = self.publisher.reports();
@@ -92,15 +94,27 @@ impl Lane {
     async fn rebalance(&mut self, rebalance: Rebalance) {
         match rebalance {
             Rebalance::Assigned { generation, shards, answer } => {
-                self.orphaned = None;
+                (self.orphaned, self.unheard) = (None, false);
+                self.stopped.clear();
+                // Those that we kept while the group was not heard of, and that others have now.
+                let others: Vec<Shard> =
+                    self.shards.ids().into_iter().filter(|id| !shards.contains(id)).collect();
+                self.let_go(&others);
                 let offsets = self.take_over(&shards, generation).await;
                 // The consumer's thread has given up waiting: it reads none of these partitions.
                 if answer.send(offsets).is_err() {
                     self.let_go(&shards);
                 }
             }
+            Rebalance::Lost => {
+                tracing::warn!(
+                    "the group is not heard of: starts and verbs go on, replies and timers wait for it"
+                );
+                self.unheard = true;
+            }
             Rebalance::Revoked { shards, done } => {
-                self.orphaned = None;
+                (self.orphaned, self.unheard) = (None, false);
+                self.stopped.clear();
                 self.let_go(&shards);
                 let _ = done.send(());
             }
@@ -115,10 +129,7 @@ impl Lane {
             }
             ConsumerEvent::OffsetVanished { partition, text, .. } => {
                 let shard = Shard(u16::try_from(partition).unwrap_or(u16::MAX));
-                tracing::error!(%shard, text, "the place to go on reading does not exist: the shard stands still");
-                self.stopped.retain(|(other, _)| *other != shard);
-                self.stopped.push((shard, text));
-                self.show_shards();
+                self.stop_shard(shard, &text);
             }
             ConsumerEvent::Failed(text) => {
                 tracing::warn!(text, "the consumer has trouble; it goes on by itself");
@@ -153,6 +164,10 @@ impl Lane {
     }
 
     fn take_due(&self, arrived: &mut Vec<Arrived>) {
+        // The replies that wait at the broker are read before an attempt is said to have timed out.
+        if self.unheard {
+            return;
+        }
         let room = BATCH_INPUTS.saturating_sub(arrived.len()).min(DUE_LIMIT);
         for (shard, saga) in self.shards.due(self.environment.now(), room) {
             arrived.push(Arrived::of_ours(Input::Due(shard, saga)));
@@ -175,7 +190,7 @@ impl Lane {
 
     /// Starts wait while no shard is ours, or the broker has taken too little; verbs do not.
     fn may_start(&self) -> bool {
-        !self.shards.is_empty() && self.publisher.in_flight() < MAX_UNPUBLISHED
+        self.shards.readable().next().is_some() && self.publisher.in_flight() < MAX_UNPUBLISHED
     }
 
     fn early_request(&mut self, request: Asked) {
@@ -228,10 +243,11 @@ impl Lane {
     /// Draws ids until one lands on the slice's shard.
     fn draw_id(&mut self) -> Option<SagaId> {
         let over = self.slice.until <= Instant::now() || self.slice.starts >= SLICE_STARTS;
-        let shard = match self.slice.shard.filter(|&shard| !over && self.shards.get(shard).is_some()) {
+        let shard = match self.slice.shard.filter(|&shard| !over && self.shards.is_readable(shard)) {
             Some(shard) => shard,
             None => {
-                let ids = self.shards.ids();
+                let mut ids: Vec<Shard> = self.shards.readable().collect();
+                ids.sort_unstable();
                 let after = self.slice.shard;
                 let next = ids.iter().copied().find(|&id| after.is_none_or(|after| id > after));
                 let shard = next.or_else(|| ids.first().copied())?;

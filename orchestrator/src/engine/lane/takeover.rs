@@ -34,7 +34,6 @@ impl Lane {
             let (count, took) = (claimed.len(), begun.elapsed());
             tracing::info!(shards = count, open = self.shards.open_count(), ?took, "took over");
         }
-        self.stopped.retain(|(shard, _)| !shards.contains(shard));
         self.show_shards();
         let offset = |shard: &Shard| self.shards.get(*shard).map(|owned| owned.inbox_offset);
         shards.iter().map(offset).collect()
