@@ -66,3 +66,30 @@ fn secrets_are_not_shown() {
     let shown = format!("{settings:?}");
     assert!(shown.contains("sasl.password") && !shown.contains("hunter2"), "{shown}");
 }
+
+/// Whether librdkafka takes these.
+fn takes(properties: &[(&str, &str)]) -> bool {
+    let mut settings = KafkaSettings::plain("127.0.0.1:9");
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    settings.properties.extend(properties.iter().map(own));
+    settings.check().is_ok()
+}
+
+/// What the feature `tls` is there for. A build without it says so at the start, and not when it first connects.
+#[test]
+fn tls_and_scram_are_there_when_they_are_built_in() {
+    let who = [("sasl.username", "orchestrator"), ("sasl.password", "hunter2")];
+    let sasl = |protocol, mechanism| {
+        takes(&[&who[..], &[("security.protocol", protocol), ("sasl.mechanism", mechanism)]].concat())
+    };
+    assert!(sasl("SASL_PLAINTEXT", "PLAIN"), "needs nothing");
+    for built_in in [
+        takes(&[("security.protocol", "SSL")]),
+        sasl("SASL_SSL", "PLAIN"),
+        sasl("SASL_SSL", "SCRAM-SHA-512"),
+        sasl("SASL_PLAINTEXT", "SCRAM-SHA-256"),
+        takes(&[("compression.type", "zstd")]),
+    ] {
+        assert_eq!(built_in, cfg!(feature = "tls"));
+    }
+}
