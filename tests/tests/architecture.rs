@@ -27,6 +27,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("payment-worker", 4),
     ("local", 5),
     ("tests", 6),
+    ("simulation", 7),
 ];
 
 /// Libraries that one crate alone knows, so that they can be replaced there.

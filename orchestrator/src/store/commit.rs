@@ -17,7 +17,6 @@ use std::time::Instant;
 use saga_defs::ids::{Revision, SagaId, Shard};
 use saga_defs::saga::Status;
 use saga_defs::time::Timestamp;
-use sea_orm::DbErr;
 use sea_orm::sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sea_orm::sqlx::query::Query;
 use sea_orm::sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, query, query_with};
@@ -260,7 +259,7 @@ async fn advance(
 }
 
 fn unanswered() -> StoreError {
-    StoreError::Unknown(DbErr::Custom(format!("no answer within {ANSWER_LIMIT:?}")))
+    StoreError::unanswered(format!("no answer within {ANSWER_LIMIT:?}"))
 }
 
 async fn commit_with_letters(

@@ -94,8 +94,6 @@ SELECT id FROM dead_letter
 WHERE status = 'open' AND id < $1 AND $3 = 'open' AND $4::text IS NULL AND $5::uuid IS NULL AND $6::uuid IS NULL
 ORDER BY id DESC LIMIT $2";
 
-/// Rows are compared as wholes, and ordered by the whole: with `group = … AND status = …` the planner may walk the primary
-/// key instead, which for a rare group is the whole table.
 const OF_GROUPS: &str = "
 SELECT l.id FROM (
     SELECT group_id, status FROM dead_letter_tally
@@ -103,8 +101,8 @@ SELECT l.id FROM (
     GROUP BY group_id, status HAVING sum(letters) > 0
 ) AS g CROSS JOIN LATERAL (
     SELECT id FROM dead_letter
-    WHERE (dead_letter_group(reason, message_type, step), status, id) < (g.group_id, g.status, $1)
-      AND (dead_letter_group(reason, message_type, step), status) >= (g.group_id, g.status) AND $6::uuid IS NULL
-    ORDER BY dead_letter_group(reason, message_type, step) DESC, status DESC, id DESC LIMIT $2
+    WHERE dead_letter_group(reason, message_type, step) = g.group_id AND status = g.status
+      AND id < $1 AND $6::uuid IS NULL
+    ORDER BY id DESC LIMIT $2
 ) AS l
 ORDER BY l.id DESC LIMIT $2";

@@ -77,6 +77,13 @@ pub enum StoreError {
     Row(#[from] body::RowError),
 }
 
+impl StoreError {
+    /// Nothing came back: whether it happened is not known.
+    pub fn unanswered(text: impl Into<String>) -> Self {
+        Self::Unknown(DbErr::Custom(text.into()))
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         DbErr::Exec(RuntimeErr::SqlxError(Arc::new(error))).into()

@@ -78,12 +78,11 @@ async fn a_million_letters_are_listed_grouped_and_redriven() {
     println!("{:>9.1?} POST /api/redrives, a dry run of 10 out of a million", begun.elapsed());
     eventually("the first one stops", async || service.get(&path).await.json()["status"] == "cancelled")
         .await;
-    let rare = service.get("/api/dead-letters?reason=rare").await.json();
     let begun = Instant::now();
-    for letter in rare["items"].as_array().unwrap() {
-        let id = letter["id"].as_str().unwrap();
-        let sql = format!("UPDATE dead_letter SET status = 'discarded' WHERE id = '{id}'");
-        service.engine.execute(&sql, vec![]).await.unwrap();
-    }
-    println!("{:>9.1?} for 10 letters that change their status, one after the other", begun.elapsed());
+    service
+        .engine
+        .execute("UPDATE dead_letter SET status = 'discarded' WHERE reason = 'rare'", vec![])
+        .await
+        .unwrap();
+    println!("{:>9.1?} for an update of the status of 10 letters", begun.elapsed());
 }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use local_postgres::TestServer;
 use migrations::apply;
 use migrations::orchestrator::Migrator;
-use orchestrator::dead_letters::edit::Change;
 use orchestrator::store::commit::{Committed, JournalRow, KeyWrite, SagaWrite, ShardAdvance, Writes};
 use orchestrator::store::definitions::{Counts, Publication};
 use orchestrator::store::letters::{LetterChange, LetterRow};
@@ -272,14 +271,7 @@ async fn a_letter_keeps_its_record_byte_for_byte_and_its_life() {
     assert_eq!(stored.row.message, "a NUL \u{fffd} in a foreign text");
 
     let reason = "try again".to_owned();
-    let changes = Some(vec![Change { field: "seat".to_owned(), from: Some("NUL \0".into()), to: None }]);
-    let redrive = || LetterChange::Redrive {
-        id,
-        at: NOW,
-        reason: reason.clone(),
-        changes: changes.clone(),
-        must: true,
-    };
+    let redrive = || LetterChange::Redrive { id, at: NOW, reason: reason.clone(), changes: None, must: true };
     let claimed = claim(&store, &[0], "only").await;
     let mut writes = batch(&claimed, 1);
     writes.letters.push(redrive());
@@ -295,11 +287,10 @@ async fn a_letter_keeps_its_record_byte_for_byte_and_its_life() {
     );
 
     store.ingest(&[LetterChange::Reopen { id, at: NOW, reason: "failed again".to_owned() }]).await.unwrap();
-    let sql = "SELECT string_agg(concat(e->>'what', e->'changes'), ', ') FROM dead_letter, json_array_elements(lineage) e";
+    let sql = "SELECT string_agg(e->>'what', ', ') FROM dead_letter, json_array_elements(lineage) e";
     let statement = Statement::from_string(DbBackend::Postgres, sql);
     let row = store.connection().query_one_raw(statement).await.unwrap().unwrap();
-    let life: String = row.try_get_by_index(0).unwrap();
-    assert_eq!(life, "failed, redriven[{\"from\": \"NUL \u{fffd}\", \"field\": \"seat\"}], open");
+    assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "failed, redriven, open");
 }
 
 #[tokio::test]
