@@ -81,6 +81,10 @@ fn help_is_short() {
                                [possible values: auto, always, never]
     ---- exit 0
     ");
+}
+
+#[test]
+fn help_of_a_verb() {
     assert_snapshot!(told(&["saga", "redrive", "-h"]), @r"
     Lets stuck sagas try their command again, attempts from 1
 

@@ -55,6 +55,7 @@ pub struct Books {
 
 /// What a command comes to in its first transaction.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Admitted {
     /// This is to be said.
     Answered(Answer),
