@@ -6,6 +6,7 @@ mod crashes;
 mod definitions;
 mod failover;
 mod letters;
+mod lookers;
 mod messages;
 mod monitoring;
 mod operators;
