@@ -354,6 +354,7 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
       migrate  Brings the database up to date, then ends
       check    Checks definitions; the exit code is 1 if any is wrong
       verify   Replays the journal and names each difference; the exit code is 1 if any is found
+      shards   Shows what each shard reads, and lets one that stands still go on
       help     Print this message or the help of the given subcommand(s)
 
     Options:
