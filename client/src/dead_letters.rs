@@ -8,7 +8,7 @@ use crate::act::Act;
 use crate::call::Call;
 use crate::error::Error;
 use crate::http::Client;
-use crate::ids::{DeadLetterId, SagaId};
+use crate::ids::{DeadLetterId, GroupId, SagaId};
 use crate::page::{Page, Pages, Paging};
 use crate::words::words;
 
@@ -70,6 +70,45 @@ pub struct DeadLetterItem {
     pub updated_at: OffsetDateTime,
     /// The letter of which its record is a copy that was sent again.
     pub redrive_of: Option<DeadLetterId>,
+    /// Its group: letters of the same cause, message type and step.
+    pub group: GroupId,
+}
+
+/// How many letters are in each status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterCounts {
+    /// Waiting for an operator.
+    pub open: u64,
+    /// Sent again, without an outcome yet.
+    pub redriven: u64,
+    /// Their sagas moved on.
+    pub resolved: u64,
+    /// Put aside.
+    pub discarded: u64,
+}
+
+/// Dead letters of the same cause, message type and step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterGroup {
+    /// The group, as [`DeadLetterFilter::group`] takes it.
+    pub group: GroupId,
+    /// Why, for programs.
+    pub reason: String,
+    /// The Avro record.
+    pub message_type: Option<String>,
+    /// The step.
+    pub step: Option<String>,
+    /// How many letters there are.
+    pub count: u64,
+    /// How many of them are in each status.
+    pub by_status: DeadLetterCounts,
+    /// The first failure of any of them.
+    #[serde(with = "time::serde::rfc3339")]
+    pub first_seen_at: OffsetDateTime,
+    /// The last failure of any of them.
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_seen_at: OffsetDateTime,
 }
 
 /// A header of the record.
@@ -89,12 +128,29 @@ pub struct RecordHeader {
 pub struct DecodedMessage {
     /// The Avro record that wrote it.
     pub message_type: String,
+    /// The version of that record.
+    pub version: u32,
+    /// The newest version that there is: an edited value is checked against that one.
+    pub newest_version: u32,
     /// Its fields.
     pub value: Map<String, Value>,
 }
 
+/// A field of an edited value that is other than it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// Where, e.g. `lines.0.price`.
+    pub field: String,
+    /// What the letter has; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Value>,
+    /// What was sent; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Value>,
+}
+
 /// Something that became of a dead letter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LineageEntry {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
@@ -103,6 +159,9 @@ pub struct LineageEntry {
     pub what: String,
     /// Why.
     pub reason: String,
+    /// What was edited, where an edited value was sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<FieldChange>,
 }
 
 /// A dead letter with everything in it.
@@ -127,6 +186,10 @@ pub struct DeadLetter {
     pub decoded: Option<DecodedMessage>,
     /// Why the value does not decode; none where it does.
     pub decode_error: Option<String>,
+    /// The byte, from 0, where what is wrong begins; none where it decodes, or has no value.
+    pub decode_error_at: Option<u64>,
+    /// The bytes about that place, as lines of offset, hexadecimal digits and text.
+    pub hex: Option<Vec<String>>,
     /// What became of it, oldest first.
     pub lineage: Vec<LineageEntry>,
 }
@@ -140,6 +203,8 @@ pub struct DeadLetterFilter {
     pub reason: Option<String>,
     /// Of this saga.
     pub saga_id: Option<SagaId>,
+    /// Of this group.
+    pub group: Option<GroupId>,
 }
 
 /// What can be done with dead letters: [`Client::dead_letters`].
@@ -160,6 +225,7 @@ impl DeadLetters {
             .query("status", filter.status.as_ref())
             .query("reason", filter.reason.as_ref())
             .query("sagaId", filter.saga_id)
+            .query("group", filter.group)
             .query("limit", paging.limit)
             .query("cursor", paging.cursor.as_ref());
         self.0.json(call).await
@@ -172,6 +238,24 @@ impl DeadLetters {
             let (letters, filter) = (letters.clone(), filter.clone());
             Box::pin(async move { letters.list(&filter, &paging).await })
         })
+    }
+
+    /// A page of groups: letters of the same cause, message type and step; those that failed last first. Of the filter
+    /// only status and reason count.
+    ///
+    /// # Errors
+    /// The filter is refused, or there is no answer.
+    pub async fn groups(
+        &self,
+        filter: &DeadLetterFilter,
+        paging: &Paging,
+    ) -> Result<Page<DeadLetterGroup>, Error> {
+        let call = Call::get("/api/dead-letters/groups")
+            .query("status", filter.status.as_ref())
+            .query("reason", filter.reason.as_ref())
+            .query("limit", paging.limit)
+            .query("cursor", paging.cursor.as_ref());
+        self.0.json(call).await
     }
 
     /// One dead letter.

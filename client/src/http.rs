@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::bookings::Bookings;
+use crate::bulk::{Redrives, SagaActions};
 use crate::call::Call;
 use crate::dead_letters::DeadLetters;
 use crate::definitions::Definitions;
@@ -137,6 +138,16 @@ impl Client {
     /// Definitions.
     pub fn definitions(&self) -> Definitions {
         Definitions(self.clone())
+    }
+
+    /// Redrives of many dead letters.
+    pub fn redrives(&self) -> Redrives {
+        Redrives(self.clone())
+    }
+
+    /// Verbs on many sagas.
+    pub fn saga_actions(&self) -> SagaActions {
+        SagaActions(self.clone())
     }
 
     /// Dead letters.

@@ -44,3 +44,11 @@ id!(
     /// A dead letter.
     DeadLetterId
 );
+id!(
+    /// Dead letters of the same cause, message type and step.
+    GroupId
+);
+id!(
+    /// An act on many: a redrive, or a verb on sagas.
+    BulkActionId
+);

@@ -46,6 +46,7 @@
 
 mod act;
 mod bookings;
+mod bulk;
 mod call;
 mod dead_letters;
 mod definitions;
@@ -58,9 +59,13 @@ mod words;
 
 pub use act::Act;
 pub use bookings::{Booking, BookingStatus, Bookings, ForcedOutcome, StartBooking};
+pub use bulk::{
+    BulkAction, BulkItem, BulkOutcome, BulkStatus, DryRun, Redrives, SagaActions, SagaVerb, StartRedrive,
+    StartSagaAction,
+};
 pub use dead_letters::{
-    DeadLetter, DeadLetterFilter, DeadLetterItem, DeadLetterStatus, DeadLetters, DecodedMessage,
-    LineageEntry, RecordHeader,
+    DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterGroup, DeadLetterItem, DeadLetterStatus,
+    DeadLetters, DecodedMessage, FieldChange, LineageEntry, RecordHeader,
 };
 pub use definitions::{
     Definition, DefinitionChange, DefinitionItem, DefinitionList, DefinitionStep, Definitions, DivergingRuns,
@@ -68,7 +73,7 @@ pub use definitions::{
 };
 pub use error::{Error, FieldError, Problem, ProblemKind};
 pub use http::{Client, ClientBuilder};
-pub use ids::{DeadLetterId, SagaId};
+pub use ids::{BulkActionId, DeadLetterId, GroupId, SagaId};
 pub use page::{Page, Pages, Paging};
 pub use sagas::{
     HistoryItem, Reason, Saga, SagaFilter, SagaStatus, Sagas, StartSaga, Step, StepError, StepKind,

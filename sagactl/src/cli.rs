@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::failure::{Exit, Failure};
 use crate::session::Session;
-use crate::{dead_letter, definition, saga};
+use crate::{bulk, dead_letter, definition, saga};
 
 const ABOUT: &str = "Looks at sagas, dead letters and definitions, and acts on them";
 
@@ -106,6 +106,7 @@ impl When {
 
 /// What can be looked at and acted on.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one in each run of the program")]
 pub(crate) enum Noun {
     #[command(flatten)]
     Asking(Asking),
@@ -131,6 +132,12 @@ pub(crate) enum Asking {
     /// Records that nobody could handle
     #[command(subcommand)]
     DeadLetter(dead_letter::Verb),
+    /// Many dead letters sent again, at a pace
+    #[command(subcommand)]
+    Redrive(bulk::Redrive),
+    /// One verb on many sagas, at a pace
+    #[command(subcommand)]
+    SagaAction(bulk::SagaAction),
     /// What sagas are started by
     #[command(subcommand)]
     Definition(definition::Verb),
@@ -141,6 +148,8 @@ impl Asking {
         match self {
             Self::Saga(verb) => verb.run(session).await,
             Self::DeadLetter(verb) => verb.run(session).await,
+            Self::Redrive(verb) => verb.run(session).await,
+            Self::SagaAction(verb) => verb.run(session).await,
             Self::Definition(verb) => verb.run(session).await,
         }
     }

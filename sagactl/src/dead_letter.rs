@@ -1,7 +1,8 @@
 //! `sagactl dead-letter …`.
 
 mod act;
-mod list;
+mod groups;
+pub(crate) mod list;
 mod show;
 
 use clap::Subcommand;
@@ -15,6 +16,8 @@ use crate::session::Session;
 pub(crate) enum Verb {
     /// Lists dead letters, newest first
     List(list::List),
+    /// Groups dead letters by cause, message type and step, with their counts
+    Groups(groups::Groups),
     /// Shows a dead letter with everything in it
     Show(show::Show),
     /// Sends dead letters again, one copy of each
@@ -29,6 +32,7 @@ impl Verb {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         match self {
             Self::List(list) => list.run(session).await,
+            Self::Groups(groups) => groups.run(session).await,
             Self::Show(show) => show.run(session).await,
             Self::Redrive(redrive) => redrive.run(session).await,
             Self::Edit(edit) => edit.run(session).await,

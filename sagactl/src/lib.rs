@@ -5,6 +5,7 @@
 
 mod arguments;
 mod ask;
+mod bulk;
 mod cli;
 mod dead_letter;
 mod definition;

@@ -18,10 +18,11 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         "orchestrator" => orchestrator::main(arguments),
         "booking-worker" => booking_worker::main(arguments),
         "payment-worker" => payment_worker::main(arguments),
+        "sagactl" => sagactl::main(arguments),
         "broker" => local::broker_process::main(arguments.get(1..).unwrap_or_default()),
         "kafka" => apache_kafka(arguments.get(1..).unwrap_or_default()),
         _ => {
-            eprintln!("usage: services orchestrator|booking-worker|payment-worker|broker ARGUMENTS");
+            eprintln!("usage: services orchestrator|booking-worker|payment-worker|sagactl|broker ARGUMENTS");
             ExitCode::from(2)
         }
     }

@@ -1,7 +1,7 @@
 //! `sagactl dead-letter list`, and dead letters as rows.
 
 use clap::Args;
-use saga_client::{DeadLetterFilter, DeadLetterItem, DeadLetterStatus, Page, Paging, SagaId};
+use saga_client::{DeadLetterFilter, DeadLetterItem, DeadLetterStatus, GroupId, Page, Paging, SagaId};
 
 use crate::arguments::{Extent, one_of};
 use crate::failure::{Exit, Failure};
@@ -23,6 +23,9 @@ pub(crate) struct Which {
     /// Of this saga
     #[arg(long, value_name = "SAGA")]
     saga: Option<SagaId>,
+    /// Of this group (sagactl dead-letter groups)
+    #[arg(long, value_name = "GROUP")]
+    group: Option<GroupId>,
 }
 
 impl From<Which> for DeadLetterFilter {
@@ -31,6 +34,7 @@ impl From<Which> for DeadLetterFilter {
             status: which.status.as_deref().map(DeadLetterStatus::from),
             reason: which.cause,
             saga_id: which.saga,
+            group: which.group,
         }
     }
 }

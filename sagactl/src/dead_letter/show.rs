@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use saga_client::{DeadLetter, DeadLetterId, DeadLetterStatus};
+use serde_json::Value;
 
 use super::missing;
 use crate::failure::{Exit, Failure};
@@ -67,6 +68,12 @@ fn told(letter: &DeadLetter, wide: bool) -> String {
     let _ = writeln!(text, "\n{}", painted(STRONG, "what became of it"));
     for entry in &letter.lineage {
         let _ = writeln!(text, "  {}  {:<9}  {}", moment(entry.at), plain(&entry.what), plain(&entry.reason));
+        for change in &entry.changes {
+            let said =
+                |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), Value::to_string);
+            let (from, to) = (plain(&said(&change.from)), plain(&said(&change.to)));
+            let _ = writeln!(text, "      {}: {from} -> {to}", plain(&change.field));
+        }
     }
     text
 }
@@ -87,11 +94,20 @@ fn place(letter: &DeadLetter) -> String {
 fn value(letter: &DeadLetter) -> String {
     if let Some(decoded) = &letter.decoded {
         let fields = json(&decoded.value).unwrap_or_default();
-        return format!("{}\n{}\n", painted(STRONG, &plain(&decoded.message_type)), plain_lines(&fields));
+        let version = match decoded.newest_version {
+            newest if newest == decoded.version => String::new(),
+            newest => format!(" version {}, of which the newest is {newest}", decoded.version),
+        };
+        let name = painted(STRONG, &plain(&decoded.message_type));
+        return format!("{name}{version}\n{}\n", plain_lines(&fields));
     }
     let why = letter.decode_error.as_deref().unwrap_or("why is not known");
     // Four characters of base64 are three bytes.
     let bytes = letter.value.as_ref().map_or(0, |text| text.trim_end_matches('=').len() * 3 / 4);
     let size = count(u64::try_from(bytes).unwrap_or(u64::MAX), "byte");
-    format!("{} ({size}): {}\n", painted(BAD, "the value does not decode"), plain(why))
+    let mut text = format!("{} ({size}): {}\n", painted(BAD, "the value does not decode"), plain(why));
+    for line in letter.hex.iter().flatten() {
+        let _ = writeln!(text, "  {}", plain_lines(line));
+    }
+    text
 }

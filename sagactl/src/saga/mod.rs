@@ -1,7 +1,7 @@
 //! `sagactl saga …`.
 
 mod act;
-mod list;
+pub(crate) mod list;
 mod look;
 mod start;
 mod timeline;

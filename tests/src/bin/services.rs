@@ -1,5 +1,5 @@
 //! The services in one program, so that scenarios start real processes of them:
-//! `services orchestrator|booking-worker|payment-worker ARGUMENTS…`.
+//! `services orchestrator|booking-worker|payment-worker|sagactl ARGUMENTS…`.
 
 use std::env;
 use std::process::ExitCode;

@@ -1,0 +1,193 @@
+//! Beginning: how many there are, whether to go on, and then at a pace.
+
+use clap::Args;
+use saga_client::{
+    BulkAction, DeadLetterFilter, DeadLetterId, DryRun, SagaFilter, SagaId, SagaVerb, StartRedrive,
+    StartSagaAction,
+};
+use tokio::time::sleep;
+
+use super::progress::{self, LOOK_EVERY};
+use super::{Kind, show};
+use crate::arguments::{Because, object, one_of};
+use crate::ask::go_on;
+use crate::dead_letter::list::Which as WhichLetters;
+use crate::failure::{Exit, Failure};
+use crate::output::note;
+use crate::saga::list::Which as WhichSagas;
+use crate::session::Session;
+use crate::words::{count, plain};
+
+/// The pace, and whether to ask.
+#[derive(Args, Debug)]
+pub(crate) struct Pace {
+    /// At most so many in a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: Option<u32>,
+    /// So many in each of the first steps, whose outcomes are waited for, e.g. 1,5,50; 0: no steps
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    ramp: Option<Vec<u32>>,
+    /// Does nothing: says what would be
+    #[arg(long)]
+    dry_run: bool,
+    /// Does not ask
+    #[arg(long)]
+    yes: bool,
+    /// Shows the progress until everything has its outcome
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    because: Because,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Letters {
+    /// Only these letters; all open ones that match if none is named
+    #[arg(value_name = "LETTER")]
+    only: Vec<DeadLetterId>,
+    #[command(flatten)]
+    which: WhichLetters,
+    /// A JSON merge patch (RFC 7396) for the value of each letter: a JSON object, @FILE, or -
+    #[arg(long, value_name = "JSON")]
+    patch: Option<String>,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Sagas {
+    /// What is done to them
+    #[arg(value_parser = one_of(SagaVerb::KNOWN))]
+    verb: String,
+    /// Only these sagas; all that match if none is named
+    #[arg(value_name = "SAGA")]
+    only: Vec<SagaId>,
+    #[command(flatten)]
+    which: WhichSagas,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+impl Letters {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let filter = DeadLetterFilter::from(self.which);
+        let mut start = StartRedrive::of(&filter, &*self.pace.because.reason);
+        if !self.only.is_empty() {
+            start = start.only(self.only);
+        }
+        if let Some(patch) = &self.patch {
+            start = start.patch(object(patch, "--patch")?);
+        }
+        if let Some(rate) = self.pace.rate {
+            start = start.rate_per_second(rate);
+        }
+        if let Some(ramp) = &self.pace.ramp {
+            start = start.ramp(steps(ramp));
+        }
+        if let Some(key) = &self.pace.because.idempotency_key {
+            start = start.idempotency_key(key);
+        }
+        // Its own key: the dry run is another request.
+        let dry = start.clone().drawn_key().dry_run();
+        let redrives = session.client.redrives();
+        begin(
+            session,
+            Kind::Redrive,
+            &self.pace,
+            async || redrives.start(&dry).await,
+            async || redrives.start(&start).await,
+        )
+        .await
+    }
+}
+
+impl Sagas {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let (verb, filter) = (SagaVerb::from(&*self.verb), SagaFilter::from(self.which));
+        let mut start = StartSagaAction::of(verb, &filter, &*self.pace.because.reason)?;
+        if !self.only.is_empty() {
+            start = start.only(self.only);
+        }
+        if let Some(rate) = self.pace.rate {
+            start = start.rate_per_second(rate);
+        }
+        if let Some(ramp) = &self.pace.ramp {
+            start = start.ramp(steps(ramp));
+        }
+        if let Some(key) = &self.pace.because.idempotency_key {
+            start = start.idempotency_key(key);
+        }
+        let dry = start.clone().drawn_key().dry_run();
+        let actions = session.client.saga_actions();
+        begin(
+            session,
+            Kind::SagaAction,
+            &self.pace,
+            async || actions.start(&dry).await,
+            async || actions.start(&start).await,
+        )
+        .await
+    }
+}
+
+/// `0` is no step at all.
+fn steps(ramp: &[u32]) -> Vec<u32> {
+    ramp.iter().copied().filter(|step| *step > 0).collect()
+}
+
+/// Says how many there are, asks, and begins.
+async fn begin(
+    session: &Session,
+    kind: Kind,
+    pace: &Pace,
+    dry: impl AsyncFn() -> Result<BulkAction, saga_client::Error>,
+    start: impl AsyncFn() -> Result<BulkAction, saga_client::Error>,
+) -> Result<Exit, Failure> {
+    if pace.dry_run || !pace.yes {
+        let asked = dry().await;
+        let examined = examined(session, kind, kind.or_missing(session, asked).await?).await?;
+        if pace.dry_run {
+            return show::print_action(session, kind, &examined);
+        }
+        if examined.selected == 0 {
+            note(&format!("no {} matches", kind.of()));
+            return Ok(Exit::Done);
+        }
+        go_on(&told(kind, &examined), false)?;
+    }
+    let started = start().await;
+    let started = kind.or_missing(session, started).await?;
+    note(&format!("{} {}", plain(&started.action), count(u64::from(started.selected), kind.of())));
+    if pace.watch {
+        return progress::watch(session, kind, started.id).await;
+    }
+    show::print_row(session, &started)?;
+    if session.output.is_for_people() && started.finished_at.is_none() {
+        note(&format!("next: sagactl {} watch {}", kind.noun(), started.id));
+    }
+    Ok(Exit::Done)
+}
+
+/// The dry run when it has looked at everything.
+async fn examined(session: &Session, kind: Kind, mut run: BulkAction) -> Result<BulkAction, Failure> {
+    while run.finished_at.is_none() && run.remaining > 0 {
+        sleep(LOOK_EVERY).await;
+        let found = kind.get(session, run.id).await;
+        run = kind.or_missing(session, found).await?;
+    }
+    Ok(run)
+}
+
+/// What would be done, in one line.
+fn told(kind: Kind, run: &BulkAction) -> String {
+    let mut text = format!("{} {}", plain(&run.action), count(u64::from(run.selected), kind.of()));
+    let Some(DryRun { would_send, would_not_send, .. }) = &run.found else { return text };
+    if *would_send != run.selected {
+        let why = would_not_send.iter().map(|(why, many)| format!("{many} {}", plain(why).replace('_', " ")));
+        text.push_str(&format!(
+            ", of which {would_send} would be sent ({})",
+            why.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    text
+}

@@ -1,0 +1,11 @@
+//! `sagactl` as operators use it: the program, an orchestrator, and sagas that need somebody.
+#![cfg(test)]
+
+mod closed_pipe;
+mod dead_letters;
+mod definitions;
+mod document;
+mod many;
+mod ran;
+mod sagas;
+mod verbs;
