@@ -231,7 +231,6 @@ impl Rows {
         process: &str,
         now: Timestamp,
     ) -> Vec<Claimed> {
-        let forgets = self.is(Wrong::NewBrokerUnnoticed);
         for &shard in shards {
             self.update(shard, process, now, |row| {
                 row.epoch += 1;
@@ -239,7 +238,7 @@ impl Rows {
                 if row.incarnation != incarnation {
                     row.incarnation = incarnation.to_owned();
                     row.inbox_offset = 0;
-                    row.republish = !forgets;
+                    row.republish = true;
                 }
             });
         }

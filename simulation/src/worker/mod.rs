@@ -21,7 +21,6 @@ use crate::group::{Assigned, Group, Membership};
 use crate::orchestrator::PARTITIONS;
 use crate::process::Process;
 use crate::world::{World, lock};
-use crate::wrong::Wrong;
 
 /// The longest that a transaction takes.
 const TRANSACTION_MS: u64 = 8;
@@ -157,9 +156,6 @@ impl Worker {
         let world = &self.participant.world;
         let read = |record: &Received| CommandHeaders::read(&record.headers).ok();
         let commands: Arc<Vec<CommandHeaders>> = Arc::new(records.iter().filter_map(read).collect());
-        if world.is(Wrong::OffsetBeforeReply) {
-            self.complete(records);
-        }
         let work = {
             let commands = commands.clone();
             move |books: &mut Books, manners: &Manners, world: &World| {
