@@ -26,6 +26,8 @@ fn help_is_short() {
     Commands:
       saga         Sagas: start, look, watch, act
       dead-letter  Records that nobody could handle
+      redrive      Many dead letters sent again, at a pace
+      saga-action  One verb on many sagas, at a pace
       definition   What sagas are started by
       completions  Prints a script that completes commands in your shell
       man          Prints the manual page, or writes one for each command
@@ -127,6 +129,8 @@ fn what_is_no_command_is_told_so() {
     Commands:
       saga         Sagas: start, look, watch, act
       dead-letter  Records that nobody could handle
+      redrive      Many dead letters sent again, at a pace
+      saga-action  One verb on many sagas, at a pace
       definition   What sagas are started by
       completions  Prints a script that completes commands in your shell
       man          Prints the manual page, or writes one for each command
@@ -213,6 +217,7 @@ fn manual_pages_are_written_for_every_command() {
     sagactl-completions.1
     sagactl-dead-letter-discard.1
     sagactl-dead-letter-edit.1
+    sagactl-dead-letter-groups.1
     sagactl-dead-letter-list.1
     sagactl-dead-letter-redrive.1
     sagactl-dead-letter-show.1
@@ -223,6 +228,20 @@ fn manual_pages_are_written_for_every_command() {
     sagactl-definition-show.1
     sagactl-definition.1
     sagactl-man.1
+    sagactl-redrive-cancel.1
+    sagactl-redrive-items.1
+    sagactl-redrive-list.1
+    sagactl-redrive-show.1
+    sagactl-redrive-start.1
+    sagactl-redrive-watch.1
+    sagactl-redrive.1
+    sagactl-saga-action-cancel.1
+    sagactl-saga-action-items.1
+    sagactl-saga-action-list.1
+    sagactl-saga-action-show.1
+    sagactl-saga-action-start.1
+    sagactl-saga-action-watch.1
+    sagactl-saga-action.1
     sagactl-saga-cancel.1
     sagactl-saga-diagram.1
     sagactl-saga-history.1
