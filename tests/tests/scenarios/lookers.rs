@@ -1,12 +1,14 @@
 //! Those who only look: why a saga waits, and what happens while it happens.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
-use saga_defs::ids::SagaId;
+use saga_defs::ids::{SagaId, ShardCount};
 use serde_json::{Value, json};
 use tests::api::{Api, BookingRequest};
+use tests::kafka::SHARDS;
 use tests::process::{Program, Signal};
 use tests::scenario::on_own_stack;
 use tests::stack::{Options, STOP_LIMIT, Stack};
@@ -14,6 +16,8 @@ use tests::wait::{SOON, eventually};
 
 /// How long shards may be without an owner after its death.
 const TAKEOVER: Duration = Duration::from_secs(40);
+/// So many bookings are of every shard.
+const ENOUGH: usize = 200;
 const TWO: Options =
     Options { orchestrators: 2, workers: true, forced_outcomes: true, gateway_latency_ms: 0 };
 
@@ -21,10 +25,21 @@ async fn why(api: &Api, saga: SagaId) -> Result<Value> {
     api.get(&format!("/api/sagas/{saga}/why")).await?.expect(200)
 }
 
-/// A saga that waits for a payment worker that is not there, after another one was paid.
+/// A saga that waits for a payment worker that is not there, after others of every shard were paid: the worker has
+/// committed an offset of every partition.
 async fn unanswered(stack: &Stack) -> Result<SagaId> {
-    let before = stack.api()?.start_booking(&BookingRequest::default()).await?;
-    stack.api()?.saga_is(before, "completed").await?;
+    let shards = ShardCount::new(SHARDS).context("there are shards")?;
+    let mut paid = HashSet::new();
+    // Each process starts sagas of its own shards, in turns.
+    for api in stack.apis().iter().cycle().take(ENOUGH) {
+        let before = api.start_booking(&BookingRequest::default()).await?;
+        api.saga_is(before, "completed").await?;
+        paid.insert(before.shard(shards));
+        if paid.len() == usize::from(SHARDS) {
+            break;
+        }
+    }
+    ensure!(paid.len() == usize::from(SHARDS), "{ENOUGH} bookings are of {} shards", paid.len());
     let payment = stack.worker(Program::PaymentWorker)?;
     payment.signal(Signal::Terminate)?;
     payment.ended(STOP_LIMIT).await?;
