@@ -380,10 +380,12 @@ SELECT coalesce(sum(CASE WHEN c.reltuples >= 0 THEN c.reltuples ELSE pg_relation
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = 'journal'::regclass";
 
+/// A key that began an action over many has the action's id.
 const KEYS_WITHOUT_SAGA: &str = "
 SELECT DISTINCT k.saga_id FROM request_key k
 WHERE k.saga_id <> '00000000-0000-0000-0000-000000000000'
   AND NOT EXISTS (SELECT FROM saga s WHERE s.id = k.saga_id)
+  AND NOT EXISTS (SELECT FROM bulk_action b WHERE b.id = k.saga_id)
 LIMIT 1000";
 
 const GAPS: &str = "

@@ -83,7 +83,16 @@ fn a_definition_is_published_and_the_next_version_planned() {
             first.replace("version = 1", "version = 2").replace("timeout = \"10m\"", "timeout = \"9m\""),
         )?;
         assert_eq!(sagactl(stack, &["definition", "register", &file]).await?.code, 0);
-        let start = ["saga", "start", "ctl-trip", "--version", "1", "--input", r#"{"traveller": "Ctl-Ned"}"#];
+        let start = [
+            "saga",
+            "start",
+            "ctl-trip",
+            "--version",
+            "1",
+            "--input",
+            r#"{"traveller": "Ctl-Ned"}"#,
+            "--wait",
+        ];
         assert_eq!(sagactl(stack, &start).await?.code, 0);
         assert_snapshot!(sagactl(stack, &["definition", "plan", "ctl-trip"]).await?.told(), @r"
         ctl-trip v2: 0 sagas open: 0 running, 0 compensating, 0 stuck
