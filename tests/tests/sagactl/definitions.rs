@@ -83,6 +83,7 @@ fn a_definition_is_published_and_the_next_version_planned() {
             first.replace("version = 1", "version = 2").replace("timeout = \"10m\"", "timeout = \"9m\""),
         )?;
         assert_eq!(sagactl(stack, &["definition", "register", &file]).await?.code, 0);
+        let _agency = stack.stand_in("travel").await?;
         let start = [
             "saga",
             "start",
