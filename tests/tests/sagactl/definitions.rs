@@ -84,16 +84,8 @@ fn a_definition_is_published_and_the_next_version_planned() {
         )?;
         assert_eq!(sagactl(stack, &["definition", "register", &file]).await?.code, 0);
         let _agency = stack.stand_in("travel").await?;
-        let start = [
-            "saga",
-            "start",
-            "ctl-trip",
-            "--version",
-            "1",
-            "--input",
-            r#"{"traveller": "Ctl-Ned"}"#,
-            "--wait",
-        ];
+        let ned = r#"{"traveller": "Ctl-Ned"}"#;
+        let start = ["saga", "start", "ctl-trip", "--version", "1", "--wait", "--input", ned];
         assert_eq!(sagactl(stack, &start).await?.code, 0);
         assert_snapshot!(sagactl(stack, &["definition", "plan", "ctl-trip"]).await?.told(), @r"
         ctl-trip v2: 0 sagas open: 0 running, 0 compensating, 0 stuck
