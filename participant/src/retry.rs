@@ -1,4 +1,4 @@
-//! Waiting before the next try: the only place that knows the crate `backoff`.
+//! Waiting before the next try: how long, the crate `backoff` says.
 
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ use std::{
     process::Command,
 };
 
+use regex::Regex;
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -314,4 +315,43 @@ fn no_file_is_too_long() {
         }
     }
     check(&format!("a file has at most {FILE_LINES} lines: split it by concern"), wrong);
+}
+
+#[test]
+fn the_image_is_built_from_every_crate() {
+    let taken = fs::read_to_string(root().join("deploy/images/Dockerfile.dockerignore")).unwrap();
+    let taken: BTreeSet<&str> = taken.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let folders = packages().into_iter().map(|package| {
+        let folder = package.manifest_path.parent().unwrap().to_owned();
+        folder.strip_prefix(root()).unwrap().display().to_string()
+    });
+    check(
+        "deploy/images/Dockerfile.dockerignore lets every crate through",
+        folders.filter(|folder| !taken.contains(folder.as_str())),
+    );
+}
+
+#[test]
+fn files_that_documents_name_are_there() {
+    let listed = Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output().unwrap();
+    assert!(listed.status.success(), "git: {}", String::from_utf8_lossy(&listed.stderr));
+    let named =
+        Regex::new(r"(?:^|[\s`(|])((?:[a-z-]+/)+[A-Za-z0-9_-]+\.(?:rs|md|toml|avsc|yaml|json))\b").unwrap();
+    let mut wrong = Vec::new();
+    for document in String::from_utf8(listed.stdout).unwrap().lines() {
+        let document = root().join(document);
+        let folder = document.parent().unwrap();
+        let text = fs::read_to_string(&document).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            for path in named.captures_iter(line).map(|found| found.extract::<1>().1[0]) {
+                let top = path.split('/').next().unwrap();
+                let ours = root().join(top).is_dir() || folder.join(top).is_dir();
+                if ours && !root().join(path).exists() && !folder.join(path).exists() {
+                    let document = document.strip_prefix(root()).unwrap().display();
+                    wrong.push(format!("{document}:{}: {path}", number + 1));
+                }
+            }
+        }
+    }
+    check("a document names files that are there", wrong);
 }

@@ -65,7 +65,7 @@ impl Default for HttpLimits {
             forward: Duration::from_secs(10),
             event_readers: EVENT_READERS,
             event_heartbeat: Duration::from_secs(15),
-            drain: Duration::from_secs(25),
+            drain: Duration::from_secs(12),
         }
     }
 }

@@ -41,7 +41,7 @@ pub const GROUP: &str = "saga-orchestrator";
 /// How long the start waits for the producer's first delivery.
 const WARM_UP_LIMIT: Duration = Duration::from_secs(5);
 /// How long a stop waits for the lane to finish what it has in hand.
-const STOP_LIMIT: Duration = Duration::from_secs(15);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The topic that replies come in on; one partition is one shard.
 pub const INBOX: &str = "saga.inbox";
 /// The topic of each saga's start and end.

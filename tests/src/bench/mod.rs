@@ -42,6 +42,9 @@ use verdict::{Heard, Verdict};
 
 use crate::process::PARENT;
 
+// What is measured is what is shipped.
+const _: () = assert!(cfg!(debug_assertions) || !participant::crash::ENABLED);
+
 /// Runs the program with a command line, whose first part is the program's own name. Under a service's name it is that
 /// service: Cargo builds only the program that it runs.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
