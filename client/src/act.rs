@@ -22,6 +22,8 @@ pub struct Act {
     value: Option<Map<String, Value>>,
     #[serde(skip)]
     pub(crate) key: Option<String>,
+    #[serde(skip)]
+    pub(crate) revision: Option<u32>,
 }
 
 impl Act {
@@ -41,6 +43,13 @@ impl Act {
     #[must_use]
     pub fn value(mut self, value: Map<String, Value>) -> Self {
         self.value = Some(value);
+        self
+    }
+
+    /// For a saga: acts only if this is still its revision; else [`crate::ProblemKind::MovedOn`].
+    #[must_use]
+    pub const fn if_revision(mut self, revision: u32) -> Self {
+        self.revision = Some(revision);
         self
     }
 

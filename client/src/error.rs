@@ -24,6 +24,10 @@ words! {
         MethodNotAllowed = "method-not-allowed",
         /// The request did not arrive in time.
         RequestTimeout = "request-timeout",
+        /// It is no longer kept.
+        Gone = "gone",
+        /// It has moved on since it was seen.
+        MovedOn = "moved-on",
         /// Not possible in this state; [`Problem::allowed_in`] says in which it is.
         WrongState = "wrong-state",
         /// The body is too large.
@@ -186,6 +190,11 @@ impl Error {
     /// Whether there is no such thing.
     pub fn is_not_found(&self) -> bool {
         self.kind() == Some(ProblemKind::NotFound)
+    }
+
+    /// Whether the saga has moved on since it was seen ([`crate::Act::if_revision`]).
+    pub fn is_moved_on(&self) -> bool {
+        self.kind() == Some(ProblemKind::MovedOn)
     }
 
     /// Whether it is not possible in the state that the saga or dead letter is in.

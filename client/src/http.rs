@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use crate::audit::Audit;
 use crate::bookings::Bookings;
 use crate::bulk::{Redrives, SagaActions};
 use crate::call::Call;
@@ -148,6 +149,11 @@ impl Client {
     /// Verbs on many sagas.
     pub fn saga_actions(&self) -> SagaActions {
         SagaActions(self.clone())
+    }
+
+    /// What operators did.
+    pub fn audit(&self) -> Audit {
+        Audit(self.clone())
     }
 
     /// Dead letters.

@@ -45,6 +45,7 @@
 //! ```
 
 mod act;
+mod audit;
 mod bookings;
 mod bulk;
 mod call;
@@ -55,9 +56,11 @@ mod http;
 mod ids;
 mod page;
 mod sagas;
+mod why;
 mod words;
 
 pub use act::Act;
+pub use audit::{Audit, AuditEntry, AuditFilter};
 pub use bookings::{Booking, BookingStatus, Bookings, ForcedOutcome, StartBooking};
 pub use bulk::{
     BulkAction, BulkItem, BulkOutcome, BulkStatus, DryRun, Redrives, SagaActions, SagaVerb, StartRedrive,
@@ -78,4 +81,8 @@ pub use page::{Page, Pages, Paging};
 pub use sagas::{
     HistoryItem, Reason, Saga, SagaFilter, SagaStatus, Sagas, StartSaga, Step, StepError, StepKind,
     StepStatus,
+};
+pub use why::{
+    AwaitedCommand, Cause, Causes, CommandPlace, LastError, ParticipantGroup, PossibleVerb, RemainingStep,
+    Upcoming, UpcomingKind, WaitsFor, Why,
 };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::IF_MATCH;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -15,6 +16,7 @@ use crate::error::Error;
 use crate::http::Client;
 use crate::ids::SagaId;
 use crate::page::{Page, Pages, Paging};
+use crate::why::{Causes, Why};
 use crate::words::words;
 
 /// Entries of the pages that [`Sagas::pages`] asks for.
@@ -338,6 +340,31 @@ impl Sagas {
         self.0.json(call).await
     }
 
+    /// What it waits for: which reply, since when, which attempt, what happens next and when, where the command lies.
+    ///
+    /// # Errors
+    /// It is not there, or there is no answer.
+    pub async fn why(&self, saga: SagaId) -> Result<Why, Error> {
+        self.0.json(Call::get("/api/sagas/{sagaId}/why").at(saga)).await
+    }
+
+    /// What everything open waits for, counted by cause.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn causes(&self) -> Result<Causes, Error> {
+        self.0.json(Call::get("/api/why")).await
+    }
+
+    /// The same as a picture (SVG), with each step in the colour of its status.
+    ///
+    /// # Errors
+    /// It is not there, or there is no answer.
+    pub async fn svg(&self, saga: SagaId) -> Result<String, Error> {
+        let call = Call::get("/api/sagas/{sagaId}/diagram").at(saga).query("format", Some("svg"));
+        self.0.text(call).await
+    }
+
     /// The definition as a Mermaid flowchart, with the saga's place in it.
     ///
     /// # Errors
@@ -380,7 +407,11 @@ impl Sagas {
     }
 
     async fn act(&self, route: &'static str, saga: SagaId, act: &Act) -> Result<Saga, Error> {
-        self.0.json(Call::post(route, act.key.as_deref()).at(saga).json(act)?).await
+        let mut call = Call::post(route, act.key.as_deref()).at(saga).json(act)?;
+        if let Some(revision) = act.revision {
+            call = call.header(IF_MATCH, format!("\"{revision}\""));
+        }
+        self.0.json(call).await
     }
 }
 

@@ -7,12 +7,12 @@ use clap_complete::Shell;
 
 use crate::failure::{Exit, Failure};
 use crate::session::Session;
-use crate::{bulk, dead_letter, definition, saga};
+use crate::{audit, bulk, dead_letter, definition, saga, why};
 
 const ABOUT: &str = "Looks at sagas, dead letters and definitions, and acts on them";
 
 const AFTER: &str = "\
-Exit codes: 0 ok, 1 error, 2 wrong usage, 3 a saga that was waited for is compensated, 4 it did not end in time, 5 not found.
+Exit codes: 0 ok, 1 error, 2 wrong usage, 3 a saga that was waited for is compensated, 4 it did not end in time, 5 not found, 6 moved on since --if-revision.
 
 Environment: SAGACTL_URL, SAGACTL_TOKEN or SAGACTL_TOKEN_FILE, EDITOR, NO_COLOR, COLUMNS.";
 
@@ -51,7 +51,10 @@ pub(crate) struct Global {
         value_name = "FORMAT",
         help_heading = "Everywhere"
     )]
-    pub(crate) output: Format,
+    output: Format,
+    /// The same as -o json
+    #[arg(long, global = true, conflicts_with = "output", help_heading = "Everywhere")]
+    json: bool,
     /// Colours; auto is on a terminal where NO_COLOR is not set
     #[arg(
         long,
@@ -62,6 +65,13 @@ pub(crate) struct Global {
         help_heading = "Everywhere"
     )]
     pub(crate) color: When,
+}
+
+impl Global {
+    /// How results are printed.
+    pub(crate) const fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
 }
 
 /// How results are printed.
@@ -141,6 +151,11 @@ pub(crate) enum Asking {
     /// What sagas are started by
     #[command(subcommand)]
     Definition(definition::Verb),
+    /// What everything open waits for, counted by cause
+    Why,
+    /// What operators did
+    #[command(subcommand)]
+    Audit(audit::Verb),
 }
 
 impl Asking {
@@ -151,6 +166,8 @@ impl Asking {
             Self::Redrive(verb) => verb.run(session).await,
             Self::SagaAction(verb) => verb.run(session).await,
             Self::Definition(verb) => verb.run(session).await,
+            Self::Why => why::causes(session).await,
+            Self::Audit(verb) => verb.run(session).await,
         }
     }
 }

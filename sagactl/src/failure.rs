@@ -24,6 +24,8 @@ pub(crate) enum Exit {
     TimedOut,
     /// There is no such thing.
     NotFound,
+    /// It has moved on since it was seen.
+    MovedOn,
 }
 
 impl From<Exit> for ExitCode {
@@ -35,6 +37,7 @@ impl From<Exit> for ExitCode {
             Exit::Compensated => 3,
             Exit::TimedOut => 4,
             Exit::NotFound => 5,
+            Exit::MovedOn => 6,
         })
     }
 }
@@ -131,9 +134,15 @@ impl From<Error> for Failure {
 
 fn of_problem(problem: &Problem) -> Failure {
     let kind = problem.kind();
-    let exit = if kind == ProblemKind::NotFound { Exit::NotFound } else { Exit::Error };
+    let exit = match kind {
+        ProblemKind::NotFound => Exit::NotFound,
+        ProblemKind::MovedOn => Exit::MovedOn,
+        _ => Exit::Error,
+    };
     // Where each field is told in a line of its own, the sum of them is not repeated.
     let message = match (problem.errors.as_slice(), &kind) {
+        // As it is called here.
+        ([], ProblemKind::MovedOn) => plain(&problem.detail).replace("If-Match", "--if-revision"),
         ([], _) => plain(&problem.detail),
         (_, ProblemKind::Validation) => "what was asked for is wrong".to_owned(),
         _ => plain(&problem.title),
@@ -162,6 +171,12 @@ fn of_problem(problem: &Problem) -> Failure {
 fn next_of(problem: &Problem, kind: &ProblemKind) -> Option<String> {
     Some(match kind {
         ProblemKind::WrongState => format!("sagactl saga show {}", problem.saga_id?),
+        ProblemKind::MovedOn => {
+            format!(
+                "sagactl saga show {}, and ask again with its revision if it still fits",
+                problem.saga_id?
+            )
+        }
         ProblemKind::KeyReused => "give another --idempotency-key, or none".to_owned(),
         ProblemKind::Published => "raise the version in the file".to_owned(),
         ProblemKind::Validation | ProblemKind::Definition | ProblemKind::Query => {

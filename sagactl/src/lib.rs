@@ -5,6 +5,7 @@
 
 mod arguments;
 mod ask;
+mod audit;
 mod bulk;
 mod cli;
 mod dead_letter;
@@ -18,6 +19,7 @@ mod saga;
 mod session;
 mod style;
 mod table;
+mod why;
 mod words;
 
 use std::ffi::OsString;

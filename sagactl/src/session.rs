@@ -24,7 +24,7 @@ impl Session {
         if let Some(token) = token(global)? {
             builder = builder.token(token);
         }
-        Ok(Self { client: builder.build()?, output: Output::new(global.output) })
+        Ok(Self { client: builder.build()?, output: Output::new(global.format()) })
     }
 
     /// What a failed request means. A route that this orchestrator does not have is told from a thing that is not there.

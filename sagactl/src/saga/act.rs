@@ -19,6 +19,9 @@ pub(crate) struct Plain {
     sagas: Vec<SagaId>,
     #[command(flatten)]
     because: Because,
+    /// Acts only if this is still the saga's revision
+    #[arg(long, value_name = "N")]
+    if_revision: Option<u32>,
     /// Does not ask before it acts on several
     #[arg(long)]
     yes: bool,
@@ -67,6 +70,9 @@ async fn on_each(
 ) -> Result<Exit, Failure> {
     let input = input.map(|text| object(&text, "--input")).transpose()?;
     let several = plain.sagas.len() > 1;
+    if several && plain.if_revision.is_some() {
+        return Err(Failure::usage("--if-revision is of one saga, and several are named"));
+    }
     if several {
         let many = u64::try_from(plain.sagas.len()).unwrap_or(u64::MAX);
         go_on(&format!("{verb} {}", count(many, "saga")), plain.yes)?;
@@ -76,6 +82,9 @@ async fn on_each(
         let mut word = Act::because(&*plain.because.reason);
         if let Some(input) = &input {
             word = word.input(input.clone());
+        }
+        if let Some(revision) = plain.if_revision {
+            word = word.if_revision(revision);
         }
         if let Some(key) = &plain.because.idempotency_key {
             // One key is for one request.

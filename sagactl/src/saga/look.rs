@@ -110,12 +110,15 @@ enum Drawing {
     /// A Mermaid flowchart
     #[default]
     Mermaid,
+    /// A picture
+    Svg,
 }
 
 impl Diagram {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let drawn = match self.format {
             Drawing::Mermaid => session.client.sagas().mermaid(self.saga).await,
+            Drawing::Svg => session.client.sagas().svg(self.saga).await,
         };
         match drawn {
             Ok(text) => print(&text)?,

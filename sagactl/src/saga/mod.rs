@@ -2,7 +2,7 @@
 
 mod act;
 pub(crate) mod list;
-mod look;
+pub(crate) mod look;
 mod start;
 mod timeline;
 pub(crate) mod watch;
@@ -14,6 +14,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::note;
 use crate::session::Session;
 use crate::style::{DIM, painted};
+use crate::why;
 use crate::words::plain;
 
 /// What can be done with sagas.
@@ -27,9 +28,11 @@ pub(crate) enum Verb {
     Show(look::Show),
     /// Shows every transition of a saga
     History(look::History),
+    /// Shows what a saga waits for, since when, what comes next, and what can be done
+    Why(why::Why),
     /// Shows the transitions of a saga as they happen, until it has ended or is stuck
     Watch(watch::Watch),
-    /// Prints a saga's way as a Mermaid flowchart, with its place in it
+    /// Prints a saga's way as a Mermaid flowchart or a picture, with its place in it
     Diagram(look::Diagram),
     /// Stops going forward and compensates
     Cancel(act::Plain),
@@ -48,6 +51,7 @@ impl Verb {
             Self::List(list) => list.run(session).await,
             Self::Show(show) => show.run(session).await,
             Self::History(history) => history.run(session).await,
+            Self::Why(why) => why.run(session).await,
             Self::Watch(watch) => watch.run(session).await,
             Self::Diagram(diagram) => diagram.run(session).await,
             Self::Cancel(plain) => act::cancel(session, plain).await,
@@ -83,8 +87,9 @@ pub(crate) fn reason(saga: &Saga) -> String {
 }
 
 /// What helps a stuck saga.
-fn ways_out(saga: SagaId) -> [String; 2] {
+fn ways_out(saga: SagaId) -> [String; 3] {
     [
+        format!("sagactl saga why {saga}"),
         format!("sagactl dead-letter list --saga {saga}"),
         format!("sagactl saga redrive {saga} --reason TEXT, or skip, or (while it goes forward) cancel"),
     ]

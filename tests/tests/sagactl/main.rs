@@ -1,6 +1,7 @@
 //! `sagactl` as operators use it: the program, an orchestrator, and sagas that need somebody.
 #![cfg(test)]
 
+mod asking;
 mod closed_pipe;
 mod dead_letters;
 mod definitions;

@@ -58,7 +58,7 @@ pub(crate) async fn run(command: Command) -> Result<Ran> {
     Ran::of(command.stdin(std::process::Stdio::null()).output().await?)
 }
 
-/// Without what is another each time: ids, moments, lengths of time, addresses, partitions; and without the padding that follows from
+/// Without what is another each time: ids, moments, lengths of time, addresses, partitions, offsets; and without the padding that follows from
 /// them.
 fn steady(text: &str) -> String {
     static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -67,7 +67,10 @@ fn steady(text: &str) -> String {
             (r"http://[0-9.]+:[0-9]+/?", "URL"),
             (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z", "WHEN"),
             (r"\b\d+(\.\d+)? (ms|s|min|h|d)\b", "TIME"),
+            (r"\bback off [\dmsh ]*\d(ms|[smh])\b", "back off TIME"),
             (r"\bpartition \d+", "partition N"),
+            (r"\.commands/\d+", ".commands/N"),
+            (r"\boffset \d+", "offset N"),
             (r" {2,}", "  "),
         ]
         .into_iter()
