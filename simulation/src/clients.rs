@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ::orchestrator::engine::handle::{Act, ActOnLetter, LetterVerb, RequestKey, StartError, StartSaga, Verb};
+use ::orchestrator::store::commit::SagaWrite;
 use saga_defs::definition::Definition;
 use saga_defs::ids::SagaId;
 use saga_defs::saga::Status;
@@ -11,6 +12,7 @@ use tests::oracle::evidence::Start;
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use crate::ledger::skipped;
 use crate::orchestrator::{Running, Slot};
 use crate::recipes;
 use crate::world::{World, lock};
@@ -186,13 +188,19 @@ impl Public {
 
     /// Helps everything that does not end by itself; to be called again and again once it is calm.
     pub async fn help(&self) {
-        let waiting: Vec<(SagaId, Status)> = {
+        let waiting: Vec<(SagaId, Verb)> = {
             let rows = self.world.rows();
+            let skipped = skipped(&rows);
             let open = rows.sagas.values().filter(|row| row.finished_at.is_none());
-            open.map(|row| (row.id, row.status)).collect()
+            let verb = |row: &SagaWrite| match row.status {
+                // What was skipped gave no data, so that later commands may lack some for ever.
+                Status::Stuck if skipped.contains(&row.id) => Verb::Skip,
+                Status::Stuck => Verb::Redrive { input: None },
+                _ => Verb::RetryNow,
+            };
+            open.map(|row| (row.id, verb(row))).collect()
         };
-        for (saga, status) in waiting {
-            let verb = if status == Status::Stuck { Verb::Redrive { input: None } } else { Verb::RetryNow };
+        for (saga, verb) in waiting {
             for running in self.slots.iter().flat_map(|slot| slot.everybody()) {
                 if self.act(&running, saga, verb.clone()).await {
                     break;

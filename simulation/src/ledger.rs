@@ -43,7 +43,7 @@ pub fn judge(rows: &Rows, participants: &[Arc<Participant>]) -> Vec<String> {
 }
 
 /// Sagas of which an operator took something as done: nobody can say what is.
-fn skipped(rows: &Rows) -> HashSet<SagaId> {
+pub(crate) fn skipped(rows: &Rows) -> HashSet<SagaId> {
     let skips = |event: &str| matches!(Event::from_json(event.as_bytes()), Ok(Event::Skip { .. }));
     let lines = rows.journal.values().flatten();
     lines.filter(|row| skips(&row.event)).map(|row| SagaId::from_uuid(row.saga)).collect()

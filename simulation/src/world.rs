@@ -1,13 +1,10 @@
 //! What everything in a schedule shares: chance, time, the trace, the database, the broker, and when they are away.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use messaging::Record;
-use messaging::headers::name;
 use saga_defs::ids::ShardCount;
 use saga_defs::time::Timestamp;
 use tokio::time::Instant;
@@ -104,8 +101,6 @@ pub struct World {
     calm: AtomicBool,
     began: Instant,
     database_back: Mutex<Instant>,
-    /// Every command that came to the broker, and whether the broker refuses it: what it refuses once, it always refuses.
-    commands: Mutex<BTreeMap<(String, String), bool>>,
     /// What is a violation by itself, such as a panic.
     pub found: Mutex<Vec<String>>,
 }
@@ -143,7 +138,6 @@ impl World {
             calm: AtomicBool::new(false),
             began,
             database_back: Mutex::new(began),
-            commands: Mutex::default(),
             found: Mutex::default(),
         }
     }
@@ -192,11 +186,10 @@ impl World {
         *lock(&self.database_back) > Instant::now()
     }
 
-    /// Whether the broker refuses a command.
-    pub fn refuses(&self, command: &Record) -> bool {
-        let text = |header| command.headers.text(header).unwrap_or_default().to_owned();
-        let sending = (text(name::COMMAND_ID), text(name::REDRIVE));
-        *lock(&self.commands).entry(sending).or_insert_with(|| self.dice.once_in(self.odds().refused))
+    /// Whether the broker refuses a command this time. It may take the same one another time: a topic was made meanwhile, or
+    /// a limit raised.
+    pub fn refuses_a_command(&self) -> bool {
+        self.dice.once_in(self.odds().refused)
     }
 
     /// Something happened.

@@ -68,6 +68,7 @@ conform! {
     what_is_written_is_read
     a_walk_over_what_waits_finds_it_once
     the_last_command_is_the_one_that_may_be_out
+    what_the_broker_refused_is_named_with_its_attempt
 }
 
 fn shards(ids: &[u16]) -> Vec<Shard> {
@@ -403,5 +404,29 @@ mod checks {
         let all = store.journal_above(Shard(0), 1).await.unwrap();
         let bodies: Vec<_> = all.iter().map(|row| (row.seq, row.body.as_deref().map(<[u8]>::len))).collect();
         assert_eq!(bodies, [(2, Some(3)), (3, None), (4, Some(6))]);
+    }
+
+    pub(super) async fn what_the_broker_refused_is_named_with_its_attempt(store: &dyn Storage) {
+        let claimed = claim(store, &[0, 1], "only").await;
+        let refused = |attempt| {
+            let at = format!(r#""step":0,"direction":"forward","attempt":{attempt}"#);
+            format!(r#"{{"type":"unsendable",{at},"cause":{{"code":"refused","message":"no"}}}}"#)
+        };
+        let mut writes = batch(&claimed, 3);
+        writes.journal[0].event = refused(1);
+        writes.journal[1].event = r#"{"type":"cancel","reason":"unsendable"}"#.to_owned();
+        writes.journal[2].event = refused(2);
+        writes.journal[3].event = refused(7);
+        store.commit(&writes).await.unwrap();
+        let attempts = async |shard: u16, after: i64| {
+            let found = store.refused_above(Shard(shard), after).await.unwrap();
+            let mine = found.into_iter().filter(|(saga, _)| *saga == saga_id(1).as_uuid());
+            let mut attempts: Vec<u32> = mine.map(|(_, at)| at.attempt.0).collect();
+            attempts.sort_unstable();
+            attempts
+        };
+        assert_eq!(attempts(0, 0).await, [1, 2]);
+        assert_eq!(attempts(0, 1).await, [2], "only above the watermark");
+        assert_eq!(attempts(1, 0).await, [7], "only of this shard");
     }
 }

@@ -420,6 +420,14 @@ impl Lane {
                     let (shard, seq) = sent.row;
                     self.shards.confirmed(shard, sent.saga, seq, now.after(sent.timeout), placed);
                 }
+                (Some(sent), Some((_, text))) if sent.doubt => {
+                    // An earlier copy may have arrived: only its silence can tell, and the next attempt's refusal is one
+                    // of a command in doubt.
+                    tracing::error!(saga = %sent.saga, topic = %outgoing.record.topic, text,
+                        "the broker refuses a command that it may have taken before; its timeout runs from here");
+                    let (shard, seq) = sent.row;
+                    self.shards.confirmed(shard, sent.saga, seq, now.after(sent.timeout), placed);
+                }
                 (Some(sent), Some((code, text))) => {
                     let cause = Refusal::new(code, text);
                     refused.push(Arrived::of_ours(Input::Refused(sent.saga, sent.at, cause)));

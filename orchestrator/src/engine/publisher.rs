@@ -64,6 +64,8 @@ pub struct SentAttempt {
     pub at: Try,
     /// Its time limit.
     pub timeout: Duration,
+    /// Whether the same bytes may have been written before: then a refusal does not say that nothing happened.
+    pub doubt: bool,
 }
 
 /// What became of a record.
@@ -233,7 +235,8 @@ impl Publisher {
                 }
                 Err(DeliveryFailure::Unknown(text) | DeliveryFailure::Fatal(text)) => {
                     self.trouble = Some(text);
-                    if let Some(outgoing) = self.in_flight.get(&token) {
+                    if let Some(outgoing) = self.in_flight.get_mut(&token) {
+                        outgoing.attempt.iter_mut().for_each(|sent| sent.doubt = true);
                         let kind = Kind::of(&outgoing.record);
                         self.waiting(kind).push_back(token);
                     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use saga_defs::ids::{CommandId, DeadLetterId, SagaId, Shard};
 use saga_defs::saga::{Effect, State, Status, Try};
 use saga_defs::time::Timestamp;
+use uuid::Uuid;
 
 use super::batch::{Held, ShardEffect};
 use super::publisher::{Origin, Outgoing, SentAttempt};
@@ -94,12 +95,17 @@ impl Recovery<'_> {
     async fn above_watermark(&self, claimed: &Claimed) -> Result<Vec<Outgoing>, StoreError> {
         let mut outgoing = Vec::new();
         let mut after = claimed.published_seq;
+        if after + 1 == claimed.next_seq {
+            return Ok(outgoing);
+        }
+        // A broker that refused a command may take it now, but its saga has gone on without it.
+        let refused = self.store.refused_above(claimed.shard, after).await?;
         loop {
             let rows = self.store.journal_above(claimed.shard, after).await?;
             let Some(last) = rows.last() else { return Ok(outgoing) };
             after = last.seq;
             let full = rows.len() == LOAD_CHUNK;
-            outgoing.extend(self.records_of(&rows).await?);
+            outgoing.extend(self.records_of(&rows, &refused).await?);
             if !full {
                 return Ok(outgoing);
             }
@@ -114,7 +120,7 @@ impl Recovery<'_> {
         let rows = self.store.last_commands(sagas).await?;
         let rows: Vec<Unpublished> =
             rows.into_iter().filter(|row| !done.contains(&(row.shard, row.seq))).collect();
-        let mut outgoing = self.records_of(&rows).await?;
+        let mut outgoing = self.records_of(&rows, &HashSet::new()).await?;
         outgoing.retain(|out| out.attempt.is_some());
         for out in &mut outgoing {
             // These rows are below the watermark, which does not go back for them.
@@ -123,8 +129,12 @@ impl Recovery<'_> {
         Ok(outgoing)
     }
 
-    /// The records that journal rows ask for, in their order.
-    async fn records_of(&self, rows: &[Unpublished]) -> Result<Vec<Outgoing>, StoreError> {
+    /// The records that journal rows ask for, in their order, without the commands that were refused for good.
+    async fn records_of(
+        &self,
+        rows: &[Unpublished],
+        refused: &HashSet<(Uuid, Try)>,
+    ) -> Result<Vec<Outgoing>, StoreError> {
         let ids: HashSet<SagaId> = rows.iter().filter_map(saga_of).collect();
         let ids: Vec<SagaId> = ids.into_iter().collect();
         let mut held = HashMap::new();
@@ -142,7 +152,9 @@ impl Recovery<'_> {
             letters.into_iter().map(|stored| (stored.row.id, stored.row)).collect();
         let mut outgoing = Vec::new();
         for row in rows {
-            for asked in asked(row, &held) {
+            let is_refused =
+                |asked: &Asked| matches!(asked, Asked::Command(at) if refused.contains(&(row.saga, *at)));
+            for asked in asked(row, &held).into_iter().filter(|asked| !is_refused(asked)) {
                 outgoing.extend(self.record_of(row, &asked, &held, &letters));
             }
         }
@@ -165,7 +177,8 @@ impl Recovery<'_> {
                 let timeout = definition.step(at.step)?.timeout;
                 // The timeout runs only for the attempt that the saga still awaits.
                 let current = saga.state == State::Awaiting(*at);
-                attempt = current.then_some(SentAttempt { saga: saga.id, row: at_row, at: *at, timeout });
+                let again = SentAttempt { saga: saga.id, row: at_row, at: *at, timeout, doubt: true };
+                attempt = current.then_some(again);
                 self.records.command(definition, saga, row.shard, *at, row.at, row.body.clone()?)?
             }
             Asked::Start => self.records.announce_start(&of?.saga, row.shard)?,

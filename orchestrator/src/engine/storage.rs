@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use saga_defs::ids::{DeadLetterId, SagaId, Shard};
-use saga_defs::saga::Saga;
+use saga_defs::saga::{Saga, Try};
 use uuid::Uuid;
 
 use crate::store::audit::AuditRow;
@@ -37,6 +37,7 @@ pub trait Storage: Send + Sync {
     async fn taken_keys(&self, hashes: &[[u8; 32]]) -> Result<HashSet<Vec<u8>>, StoreError>;
     async fn open_sagas(&self, shards: &[Shard], first: Uuid) -> Result<OpenSagas, StoreError>;
     async fn journal_above(&self, shard: Shard, after: i64) -> Result<Vec<Unpublished>, StoreError>;
+    async fn refused_above(&self, shard: Shard, after: i64) -> Result<HashSet<(Uuid, Try)>, StoreError>;
     async fn last_commands(&self, ids: &[SagaId]) -> Result<Vec<Unpublished>, StoreError>;
     async fn letters(&self, ids: &[DeadLetterId]) -> Result<Vec<StoredLetter>, StoreError>;
     async fn discard(
@@ -101,6 +102,10 @@ impl Storage for Store {
 
     async fn journal_above(&self, shard: Shard, after: i64) -> Result<Vec<Unpublished>, StoreError> {
         self.journal_above(shard, after).await
+    }
+
+    async fn refused_above(&self, shard: Shard, after: i64) -> Result<HashSet<(Uuid, Try)>, StoreError> {
+        self.refused_above(shard, after).await
     }
 
     async fn last_commands(&self, ids: &[SagaId]) -> Result<Vec<Unpublished>, StoreError> {

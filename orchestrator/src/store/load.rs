@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use saga_defs::ids::{SagaId, Shard};
-use saga_defs::saga::{Effect, Saga};
+use saga_defs::saga::{Effect, Event, Saga, Try};
 use saga_defs::time::Timestamp;
 use sea_orm::{ConnectionTrait, QueryResult};
 use time::OffsetDateTime;
@@ -149,6 +149,22 @@ impl Store {
         rows.iter().map(unpublished).collect()
     }
 
+    /// The attempts of a shard whose commands the broker refused for good, as the journal rows above `after` say. They are
+    /// looked for in one statement, since the row of a refusal may lie far behind the one that asked to send.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn refused_above(&self, shard: Shard, after: i64) -> Result<HashSet<(Uuid, Try)>, StoreError> {
+        let sql = r#"SELECT saga_id, event FROM journal WHERE shard = $1 AND seq > $2 AND event LIKE '%"unsendable"%'"#;
+        let values = vec![i32::from(shard.0).into(), after.into()];
+        let mut refused = HashSet::new();
+        for row in self.db.query_all_raw(statement(sql, values)).await? {
+            let event: String = row.try_get("", "event")?;
+            refused.extend(refused_attempt(row.try_get("", "saga_id")?, &event));
+        }
+        Ok(refused)
+    }
+
     /// The last journal row with a command of each of these sagas: the command that may be out.
     ///
     /// # Errors
@@ -167,6 +183,14 @@ impl Store {
             }
         }
         Ok(found)
+    }
+}
+
+/// The attempt that a journal row's event says was refused, and whose it is.
+pub fn refused_attempt(saga: Uuid, event: &str) -> Option<(Uuid, Try)> {
+    match Event::from_json(event.as_bytes()) {
+        Ok(Event::Unsendable { attempt, .. }) => Some((saga, attempt)),
+        _ => None,
     }
 }
 

@@ -15,7 +15,7 @@ use ::orchestrator::store::shards::Claimed;
 use ::orchestrator::store::{ANSWER_LIMIT, StoreError};
 use async_trait::async_trait;
 use saga_defs::ids::{DeadLetterId, SagaId, Shard};
-use saga_defs::saga::Saga;
+use saga_defs::saga::{Saga, Try};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -168,6 +168,10 @@ impl Storage for Remote {
 
     async fn journal_above(&self, shard: Shard, after: i64) -> Result<Vec<Unpublished>, StoreError> {
         self.ask("reads the journal", move |rows| Ok(rows.journal_above(shard, after))).await
+    }
+
+    async fn refused_above(&self, shard: Shard, after: i64) -> Result<HashSet<(Uuid, Try)>, StoreError> {
+        self.ask("looks what was refused", move |rows| Ok(rows.refused_above(shard, after))).await
     }
 
     async fn last_commands(&self, ids: &[SagaId]) -> Result<Vec<Unpublished>, StoreError> {

@@ -8,10 +8,10 @@ use ::orchestrator::store::audit::AuditRow;
 use ::orchestrator::store::body::{SagaRow, saga_from_row};
 use ::orchestrator::store::commit::{Committed, JournalRow, KeyWrite, SagaWrite, ShardAdvance, Writes};
 use ::orchestrator::store::letters::LetterChange;
-use ::orchestrator::store::load::{LOAD_CHUNK, OpenSaga, OpenSagas, Unpublished};
+use ::orchestrator::store::load::{LOAD_CHUNK, OpenSaga, OpenSagas, Unpublished, refused_attempt};
 use ::orchestrator::store::shards::Claimed;
 use saga_defs::ids::{SagaId, Shard, ShardCount};
-use saga_defs::saga::{Saga, Status};
+use saga_defs::saga::{Saga, Status, Try};
 use saga_defs::time::Timestamp;
 use tests::oracle::evidence::Update;
 use uuid::Uuid;
@@ -325,6 +325,12 @@ impl Rows {
         let mut rows: Vec<&JournalRow> = rows.collect();
         rows.sort_by_key(|row| row.seq);
         rows.into_iter().take(LOAD_CHUNK).map(unpublished).collect()
+    }
+
+    /// As `Store::refused_above`.
+    pub fn refused_above(&self, shard: Shard, after: i64) -> HashSet<(Uuid, Try)> {
+        let rows = self.journal.get(&shard).into_iter().flatten().filter(|row| row.seq > after);
+        rows.filter_map(|row| refused_attempt(row.saga, &row.event)).collect()
     }
 
     /// As `Store::last_commands`.

@@ -224,7 +224,8 @@ impl<'a> Draft<'a> {
                 let record = value
                     .and_then(|value| records.command(&held.definition, saga, origin.0, *at, now, value));
                 let timeout = held.definition.step(at.step).map(|step| step.timeout).unwrap_or_default();
-                let attempt = Some(SentAttempt { saga: saga.id, row: origin, at: *at, timeout });
+                let attempt =
+                    Some(SentAttempt { saga: saga.id, row: origin, at: *at, timeout, doubt: false });
                 self.batch.outgoing.extend(record.map(|record| Outgoing {
                     record,
                     origin: Some(Origin::Row(origin.0, origin.1)),
