@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::{Arg, Command, value_parser};
 use participant::service::{
     Invocation, LogFormat, Program, WORKER_SETTINGS, WorkerSettings, run_program, start_logging,
-    stop_on_signals,
+    stop_on_signals, traced,
 };
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ async fn run(invocation: Invocation) -> anyhow::Result<()> {
     if command == "serve" {
         let settings = WorkerSettings::read(&settings)?;
         start_logging(settings.log_format);
-        return Ok(serve(settings, stop_on_signals()?).await?);
+        return traced(PROGRAM, serve(settings, stop_on_signals()?)).await;
     }
     start_logging(LogFormat::default());
     let url = WorkerSettings::read_database_url(&settings)?;

@@ -19,6 +19,7 @@ mod poller;
 mod producer;
 mod record;
 mod reports;
+mod sampling;
 pub mod settings;
 pub mod telemetry;
 pub mod topics;
@@ -32,5 +33,6 @@ pub use consumer::{
 };
 pub use producer::{Deliveries, DeliveryFailure, Placed, Producer, Report, SendError, WarmUpError};
 pub use record::{Headers, Received, Record};
+pub use sampling::{Sampler, SamplingError};
 pub use settings::{KafkaError, KafkaSettings};
 pub use telemetry::TraceParent;

@@ -1,195 +1,231 @@
-//! Logs, and traces that cross from one service to the next.
+//! Traces: spans that are finished, exported over OTLP.
+//!
+//! A saga outlives the process that began it, so no span is kept open: who sees the end of something writes its span down
+//! whole. The ids of what other processes hang their spans on follow from what both know, never from memory.
 
-use std::fmt;
-use std::io::IsTerminal as _;
-use std::str::FromStr;
-use std::time::Duration;
+use std::borrow::Cow;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
 
-use opentelemetry::trace::{
-    SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
-};
+use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SdkTracerProvider, Tracer};
-use tracing::Span;
-use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt as _};
-use tracing_subscriber::filter::{EnvFilter, FilterFn, LevelFilter};
-use tracing_subscriber::layer::{Layer, SubscriberExt as _};
-use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor as _};
 
+use crate::sampling::{Sampler, SamplingError};
 pub use crate::trace_parent::{NotATraceParent, TraceParent};
 
-/// What is logged unless `RUST_LOG` says otherwise. librdkafka has much to say about connections that come and go.
-const DEFAULT_FILTER: &str = "info,librdkafka=warn,rdkafka=warn,opentelemetry=warn";
 /// The exporter is switched on by any variable that starts so.
 const OTLP_VARIABLES: &str = "OTEL_EXPORTER_OTLP_";
 /// How long the last spans may take to leave.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    /// Text on a terminal, JSON otherwise.
-    #[default]
-    Auto,
-    /// Text; with colours on a terminal.
-    Text,
-    /// One JSON object a line.
-    Json,
+/// The names of attributes, by OpenTelemetry's conventions for messaging and HTTP, which are still moving; and our own.
+pub mod attribute {
+    /// Always `kafka`.
+    pub const MESSAGING_SYSTEM: &str = "messaging.system";
+    /// The topic.
+    pub const MESSAGING_DESTINATION: &str = "messaging.destination.name";
+    /// The partition.
+    pub const MESSAGING_PARTITION: &str = "messaging.destination.partition.id";
+    /// `send` or `process`.
+    pub const MESSAGING_OPERATION: &str = "messaging.operation.type";
+    /// The offset of a record that is processed.
+    pub const MESSAGING_OFFSET: &str = "messaging.kafka.offset";
+    /// The command's id.
+    pub const MESSAGING_MESSAGE: &str = "messaging.message.id";
+    /// The saga's id.
+    pub const MESSAGING_CONVERSATION: &str = "messaging.message.conversation_id";
+    /// The request's method.
+    pub const HTTP_METHOD: &str = "http.request.method";
+    /// The route, with `{names}`.
+    pub const HTTP_ROUTE: &str = "http.route";
+    /// The answer's status.
+    pub const HTTP_STATUS: &str = "http.response.status_code";
+    /// A saga's recipe.
+    pub const SAGA_DEFINITION: &str = "saga.definition";
+    /// Its version.
+    pub const SAGA_VERSION: &str = "saga.version";
+    /// Where a saga or a step ended.
+    pub const SAGA_STATUS: &str = "saga.status";
+    /// The step.
+    pub const SAGA_STEP: &str = "saga.step";
+    /// `forward` or `compensation`.
+    pub const SAGA_DIRECTION: &str = "saga.direction";
+    /// The attempt, from 1.
+    pub const SAGA_ATTEMPT: &str = "saga.attempt";
+    /// How often an operator has sent the command on its way anew.
+    pub const SAGA_REDRIVE: &str = "saga.redrive";
+    /// What a reply says.
+    pub const SAGA_OUTCOME: &str = "saga.outcome";
+    /// Why a reply did nothing.
+    pub const SAGA_IGNORED: &str = "saga.ignored";
 }
 
-/// A text that is no log format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a log format: expected auto, text or json")]
-pub struct NotALogFormat;
+/// Traces cannot be switched on.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The exporter cannot be made of the `OTEL_EXPORTER_OTLP_*` variables.
+    #[error("the {OTLP_VARIABLES}* variables do not make a span exporter")]
+    Exporter(#[source] ExporterBuildError),
+    /// `OTEL_TRACES_SAMPLER` or its argument is wrong.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+}
 
-impl FromStr for LogFormat {
-    type Err = NotALogFormat;
+/// What a span is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A request that is answered.
+    Server,
+    /// A message that is sent.
+    Producer,
+    /// A message that is processed.
+    Consumer,
+    /// Anything within one service.
+    Internal,
+}
 
-    fn from_str(text: &str) -> Result<Self, NotALogFormat> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(NotALogFormat),
+impl Kind {
+    fn exported(self) -> SpanKind {
+        match self {
+            Self::Server => SpanKind::Server,
+            Self::Producer => SpanKind::Producer,
+            Self::Consumer => SpanKind::Consumer,
+            Self::Internal => SpanKind::Internal,
         }
     }
 }
 
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Text => "text",
-            Self::Json => "json",
-        })
+/// Something that is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    /// Which trace, and which span of it.
+    pub context: TraceParent,
+    /// The span that caused it.
+    pub parent: Option<u64>,
+    /// What it is, e.g. `send booking.commands`: a few names, whatever the load.
+    pub name: Cow<'static, str>,
+    /// What it is about.
+    pub kind: Kind,
+    /// When it began.
+    pub start: SystemTime,
+    /// When it was over.
+    pub end: SystemTime,
+    /// By the names of [`attribute`].
+    pub attributes: Vec<(&'static str, Value)>,
+    /// Spans of other traces that it belongs to.
+    pub links: Vec<TraceParent>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+impl Span {
+    fn exported(self, scope: InstrumentationScope) -> SpanData {
+        let mut links = SpanLinks::default();
+        links.links = self.links.iter().map(|linked| Link::with_context(context(linked))).collect();
+        SpanData {
+            span_context: context(&self.context),
+            parent_span_id: self.parent.map_or(SpanId::INVALID, SpanId::from),
+            parent_span_is_remote: false,
+            span_kind: self.kind.exported(),
+            name: self.name,
+            start_time: self.start,
+            end_time: self.end,
+            attributes: self.attributes.into_iter().map(|(name, value)| KeyValue::new(name, value)).collect(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links,
+            status: self.error.map_or(Status::Unset, Status::error),
+            instrumentation_scope: scope,
+        }
     }
 }
 
-/// Logs or traces cannot be switched on.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// `RUST_LOG` is not what it should be.
-    #[error("RUST_LOG: found {found:?}; allowed: directives such as info,librdkafka=warn")]
-    Filter {
-        /// Its value.
-        found: String,
-        /// What is wrong with it.
-        #[source]
-        source: tracing_subscriber::filter::ParseError,
-    },
-    /// The exporter cannot be made of the `OTEL_EXPORTER_OTLP_*` variables.
-    #[error("the {OTLP_VARIABLES}* variables do not make a span exporter")]
-    Exporter(#[source] ExporterBuildError),
-    /// This process logs already.
-    #[error("logs are switched on already")]
-    Twice,
+fn context(of: &TraceParent) -> SpanContext {
+    SpanContext::new(
+        TraceId::from(of.trace_id),
+        SpanId::from(of.span_id),
+        // What is exported is recorded, also where nobody wanted that when it began.
+        TraceFlags::SAMPLED,
+        false,
+        TraceState::default(),
+    )
 }
 
-/// Keeps the exporter alive.
-#[must_use = "the last spans leave by shutdown"]
-pub struct Guard {
-    provider: Option<SdkTracerProvider>,
+/// Takes finished spans. Never waits: what does not fit into the queue (`OTEL_BSP_MAX_QUEUE_SIZE`, 2,048 unless set) is
+/// dropped, and the exporter says how much.
+#[derive(Debug)]
+pub struct Recorder {
+    processor: BatchSpanProcessor,
+    scope: InstrumentationScope,
+    sampler: Sampler,
 }
+
+impl Recorder {
+    /// Exports a span.
+    pub fn record(&self, span: Span) {
+        self.processor.on_end(span.exported(self.scope.clone()));
+    }
+
+    /// Which traces are recorded.
+    pub const fn sampler(&self) -> Sampler {
+        self.sampler
+    }
+}
+
+static RECORDER: OnceLock<Recorder> = OnceLock::new();
+
+/// Where spans go; `None` unless they are exported.
+pub fn recorder() -> Option<&'static Recorder> {
+    RECORDER.get()
+}
+
+/// The end of the export.
+#[must_use = "the last spans leave by shutdown"]
+#[derive(Debug)]
+pub struct Guard(());
 
 impl Guard {
     /// Sends the last spans, for five seconds at most.
     pub async fn shutdown(self) {
-        let Some(provider) = self.provider else {
-            return;
-        };
-        let last = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(SHUTDOWN_LIMIT));
-        if let Ok(Err(error)) = last.await {
+        let last = tokio::task::spawn_blocking(|| {
+            recorder().map(|recorder| recorder.processor.shutdown_with_timeout(SHUTDOWN_LIMIT))
+        });
+        if let Ok(Some(Err(error))) = last.await {
             tracing::warn!(%error, "the last spans were not exported");
         }
     }
 }
 
-/// Switches on logs to stderr, filtered by `RUST_LOG`; and, if an `OTEL_EXPORTER_OTLP_*` variable is set, the export of
-/// spans over gRPC. To be called once, inside the tokio runtime.
+/// Begins to export spans over gRPC, if an `OTEL_EXPORTER_OTLP_*` variable is set and neither `OTEL_SDK_DISABLED` nor
+/// `OTEL_TRACES_EXPORTER=none` says otherwise. To be called inside the tokio runtime; a second call changes nothing.
 ///
 /// # Errors
-/// A variable is wrong, or it was called before.
-pub fn init(service: &str, format: LogFormat) -> Result<Guard, TelemetryError> {
-    let provider = if exports() { Some(provider(service)?) } else { None };
-    let spans = provider.as_ref().map(|provider| span_layer(provider.tracer(service.to_owned())));
-    let installed = tracing_subscriber::registry().with(log_layer(format, filter()?)).with(spans).try_init();
-    installed.map_err(|_| TelemetryError::Twice)?;
-    Ok(Guard { provider })
-}
-
-/// Makes a span part of the trace that a message carried. Nothing happens unless spans are exported.
-pub fn follow(span: &Span, parent: &TraceParent) {
-    let context = SpanContext::new(
-        TraceId::from(parent.trace_id),
-        SpanId::from(parent.span_id),
-        TraceFlags::new(parent.flags),
-        true,
-        TraceState::default(),
-    );
-    // It fails where spans are not exported, and that is most of the time.
-    let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(context));
-}
-
-/// What a message that is sent in this span carries; `None` unless spans are exported.
-pub fn traceparent_of(span: &Span) -> Option<TraceParent> {
-    let context = span.context();
-    let span = context.span();
-    let context = span.span_context();
-    context.is_valid().then(|| TraceParent {
-        trace_id: u128::from_be_bytes(context.trace_id().to_bytes()),
-        span_id: u64::from_be_bytes(context.span_id().to_bytes()),
-        flags: context.trace_flags().to_u8(),
-    })
+/// A variable is wrong.
+pub fn start(service: &'static str) -> Result<Guard, TelemetryError> {
+    if exports() && recorder().is_none() {
+        let sampler = Sampler::from_environment()?;
+        let exporter = SpanExporter::builder().with_tonic().build().map_err(TelemetryError::Exporter)?;
+        let mut processor = BatchSpanProcessor::builder(exporter).build();
+        let named = std::env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty());
+        let resource = Resource::builder();
+        let resource = if named { resource } else { resource.with_service_name(service) };
+        processor.set_resource(&resource.build());
+        let scope = InstrumentationScope::builder("saga").with_version(env!("CARGO_PKG_VERSION")).build();
+        if RECORDER.set(Recorder { processor, scope, sampler }).is_err() {
+            tracing::debug!("spans are exported already");
+        }
+    }
+    Ok(Guard(()))
 }
 
 fn exports() -> bool {
-    std::env::vars_os().any(|(name, value)| {
+    let is =
+        |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found.eq_ignore_ascii_case(value));
+    let asked = std::env::vars_os().any(|(name, value)| {
         name.to_str().is_some_and(|name| name.starts_with(OTLP_VARIABLES)) && !value.is_empty()
-    })
-}
-
-fn filter() -> Result<EnvFilter, TelemetryError> {
-    let directives = std::env::var("RUST_LOG").ok().filter(|found| !found.trim().is_empty());
-    let directives = directives.as_deref().unwrap_or(DEFAULT_FILTER);
-    EnvFilter::try_new(directives)
-        .map_err(|source| TelemetryError::Filter { found: directives.to_owned(), source })
-}
-
-fn log_layer<S>(format: LogFormat, filter: EnvFilter) -> Box<dyn Layer<S> + Send + Sync>
-where
-    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
-{
-    let terminal = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        // What cannot be written must not end the service.
-        .log_internal_errors(false);
-    let json = match format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
-    if json {
-        lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed()
-    } else {
-        lines.with_ansi(terminal).with_filter(filter).boxed()
-    }
-}
-
-fn provider(service: &str) -> Result<SdkTracerProvider, TelemetryError> {
-    let exporter = SpanExporter::builder().with_tonic().build().map_err(TelemetryError::Exporter)?;
-    let resource = Resource::builder().with_service_name(service.to_owned()).build();
-    Ok(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
-}
-
-/// Spans from `info` up; not those of the exporter's own connection, which would never end.
-fn span_layer<S>(tracer: Tracer) -> impl Layer<S>
-where
-    S: tracing::Subscriber + Send + Sync + for<'a> LookupSpan<'a>,
-{
-    let own = ["opentelemetry", "tonic", "h2", "hyper", "tower"];
-    let foreign = FilterFn::new(move |meta| !own.iter().any(|target| meta.target().starts_with(target)));
-    OpenTelemetryLayer::new(tracer).with_filter(foreign).with_filter(LevelFilter::INFO)
+    });
+    asked && !is("OTEL_SDK_DISABLED", "true") && !is("OTEL_TRACES_EXPORTER", "none")
 }

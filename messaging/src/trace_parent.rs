@@ -36,6 +36,13 @@ impl TraceParent {
         Self { span_id: non_zero_span(), ..*self }
     }
 
+    /// The span that follows from this one under a name: the same whoever asks, and whenever.
+    #[must_use]
+    pub fn derived(&self, name: &str) -> Self {
+        let mixed = name.bytes().fold(self.span_id, |id, byte| mixed(id ^ u64::from(byte)));
+        Self { span_id: mixed.max(1), ..*self }
+    }
+
     /// Whether the trace is recorded.
     pub const fn is_sampled(&self) -> bool {
         self.flags & Self::SAMPLED != 0
@@ -84,6 +91,14 @@ fn hex<T: TryFrom<u128>>(field: Option<&str>, digits: usize) -> Result<T, NotATr
     T::try_from(number).map_err(|_| NotATraceParent)
 }
 
+/// SplitMix64's finisher: one to one, and near numbers come out far apart.
+const fn mixed(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
 /// A random UUID has its version's bits set, so it is never zero.
 fn non_zero_trace() -> u128 {
     Uuid::new_v4().as_u128()
@@ -130,5 +145,14 @@ mod tests {
         assert_eq!((child.trace_id, child.flags), (root.trace_id, root.flags));
         assert_ne!(child.span_id, root.span_id);
         assert_eq!(TraceParent::parse(&child.to_string()), Ok(child));
+    }
+
+    #[test]
+    fn a_derived_span_is_the_same_each_time() {
+        let root = TraceParent { trace_id: 7, span_id: 9, flags: 1 };
+        assert_eq!(root.derived("process").to_string(), root.derived("process").to_string());
+        let all: std::collections::BTreeSet<u64> =
+            ["process", "reply", "ylper", ""].map(|name| root.derived(name).span_id).into();
+        assert_eq!((all.len(), root.derived("reply").trace_id), (4, 7));
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use participant::service::{
-    Invocation, LogFormat, Program, WorkerSettings, run_program, start_logging, stop_on_signals,
+    Invocation, LogFormat, Program, WorkerSettings, run_program, start_logging, stop_on_signals, traced,
 };
 
 use crate::check::command as check;
@@ -33,7 +33,7 @@ async fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
         "serve" => {
             let config = Config::read(&invocation.settings)?;
             start_logging(config.base.log_format);
-            serve(config, stop_on_signals()?).await?;
+            traced("orchestrator", serve(config, stop_on_signals()?)).await?;
         }
         "migrate" => {
             start_logging(LogFormat::default());

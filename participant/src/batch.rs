@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use messaging::headers::{ReplyHeaders, name, push_traceparent};
 use messaging::{Headers, Received, Record, TraceParent};
@@ -14,6 +15,7 @@ use crate::intake::{Incoming, Intake, NotACommand, rounds};
 use crate::publisher::{Outgoing, Publication};
 use crate::records::Answer;
 use crate::retry::Stopped;
+use crate::traces::{self, Parents};
 
 /// The header that tells repeats of a domain event from other events: the command's id and the event's number.
 const EVENT_ID: &str = "event-id";
@@ -22,6 +24,7 @@ const EVENT_ID: &str = "event-id";
 pub(crate) struct Batch {
     rounds: Vec<Vec<Incoming>>,
     publication: Publication,
+    begun: SystemTime,
 }
 
 impl Batch {
@@ -43,7 +46,7 @@ impl Batch {
                 Err(not) => publication.replies.push(letter(received, &not, letters)),
             }
         }
-        Self { rounds: rounds(commands), publication }
+        Self { rounds: rounds(commands), publication, begun: SystemTime::now() }
     }
 
     /// Runs all commands. When it is stopped meanwhile, nothing is published: after the next start, what was committed
@@ -57,8 +60,9 @@ impl Batch {
         for round in self.rounds {
             let answers = executor.run(&round, stop).await?;
             for (command, answer) in round.into_iter().zip(answers) {
+                let parents = traces::follow(&command, answer.as_ref(), self.begun);
                 if let Some(answer) = answer {
-                    publish(&command, answer, &mut publication);
+                    publish(&command, answer, parents, &mut publication);
                 }
             }
         }
@@ -98,9 +102,8 @@ fn letter(received: Arc<Received>, not: &NotACommand, letters: &Letters) -> Outg
 }
 
 /// The reply (unless it is to be lost) and the domain events of a command.
-fn publish(command: &Incoming, answer: Answer, out: &mut Publication) {
+fn publish(command: &Incoming, answer: Answer, parents: Parents, out: &mut Publication) {
     let headers = &command.headers;
-    let traceparent = headers.traceparent.map(|parent| parent.child());
     let Answer { outcome, reply } = answer;
     let reply = Arc::unwrap_or_clone(reply);
     for (number, event) in reply.events.into_iter().enumerate() {
@@ -108,7 +111,7 @@ fn publish(command: &Incoming, answer: Answer, out: &mut Publication) {
         event_headers.push(EVENT_ID, format!("{}-{number}", headers.command_id));
         event_headers.push(name::SAGA_ID, headers.saga_id.to_string());
         event_headers.push(name::MESSAGE_TYPE, event.message_type.as_bytes());
-        push_traceparent(&mut event_headers, traceparent);
+        push_traceparent(&mut event_headers, parents.of_events);
         let record = Record::new(Arc::<str>::from(event.topic), event.key, event.value, event_headers);
         out.events.push(Outgoing { record, of: command.received.clone(), is_letter: false });
     }
@@ -116,7 +119,7 @@ fn publish(command: &Incoming, answer: Answer, out: &mut Publication) {
         return;
     }
     out.replies.push(Outgoing {
-        record: reply_record(command, outcome, reply.message_type, reply.value, traceparent),
+        record: reply_record(command, outcome, reply.message_type, reply.value, parents.of_reply),
         of: command.received.clone(),
         is_letter: false,
     });

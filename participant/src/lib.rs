@@ -100,6 +100,7 @@ mod runtime;
 pub mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod traces;
 
 pub use calls::{CallError, CallLimits, call_each};
 pub use command::{Command, Message};

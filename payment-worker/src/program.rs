@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use participant::service::{
-    Invocation, LogFormat, Program, WorkerSettings, run_program, start_logging, stop_on_signals,
+    Invocation, LogFormat, Program, WorkerSettings, run_program, start_logging, stop_on_signals, traced,
 };
 
 use crate::settings::{PaymentSettings, known};
@@ -22,7 +22,7 @@ async fn run(Invocation { command, settings, .. }: Invocation) -> anyhow::Result
         "serve" => {
             let settings = PaymentSettings::read(&settings)?;
             start_logging(settings.worker.log_format);
-            Ok(serve(settings, stop_on_signals()?).await?)
+            traced(PROGRAM, serve(settings, stop_on_signals()?)).await
         }
         "migrate" => {
             start_logging(LogFormat::default());

@@ -18,6 +18,7 @@ pub mod kafka;
 pub mod load;
 pub mod made_up;
 pub mod oracle;
+pub mod otlp;
 pub mod process;
 pub mod proxy;
 pub mod random;

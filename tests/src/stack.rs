@@ -85,6 +85,7 @@ pub struct Stack {
     stand_ins: tokio::sync::Mutex<HashMap<String, Arc<StandIn>>>,
     /// Records of brokers that were replaced.
     past: Mutex<Vec<Received>>,
+    told: Mutex<Vec<(&'static str, String)>>,
     reach: Reach,
     program: PathBuf,
     // Last: it outlives the processes that talk to it.
@@ -124,6 +125,7 @@ impl Stack {
             started: AtomicU32::new(0),
             stand_ins: tokio::sync::Mutex::default(),
             past: Mutex::default(),
+            told: Mutex::default(),
             kafka: Mutex::new(Arc::new(kafka)),
         };
         if let Err(error) = stack.start_services().await {
@@ -165,6 +167,11 @@ impl Stack {
         let mut environment = self.environment(program);
         environment.insert("DATABASE_URL".to_owned(), (self.reach)(program, &name));
         Service::start_role(&self.program, program.name(), arguments, &environment, &log)
+    }
+
+    /// Gives programs that are started from now on one more setting.
+    pub fn tell(&self, name: &'static str, value: impl Into<String>) {
+        lock(&self.told).push((name, value.into()));
     }
 
     /// Starts another orchestrator and waits until it is ready.

@@ -15,6 +15,7 @@ use super::Api;
 use super::feed::Feed;
 use super::forward::Forwarder;
 use super::problem::{Problem, json};
+use super::trace;
 use super::wire::SagaView;
 use crate::engine::shards::shown_wake;
 use crate::store::queries::StoredSaga;
@@ -63,6 +64,7 @@ impl App {
 pub(crate) fn saga_response(status: StatusCode, saga: &Saga, view: &SagaView) -> Response {
     let mut response = json(status, view);
     response.headers_mut().insert(header::ETAG, etag(u64::from(saga.revision.0)));
+    trace::note(&mut response, saga);
     response
 }
 

@@ -38,6 +38,7 @@ mod server;
 mod stall;
 mod start;
 mod strict_json;
+mod trace;
 mod verbs;
 mod whereabouts;
 mod why;

@@ -20,6 +20,7 @@ use warp::{Filter, Rejection, Reply};
 use super::body;
 use super::problem::{Kind, Problem};
 use super::query::{Query, decode};
+use super::trace::RequestTrace;
 use crate::metrics::Metrics;
 
 type HttpRequest = http::Request<Incoming>;
@@ -165,6 +166,7 @@ impl Router {
     pub(crate) async fn handle(self, mut request: HttpRequest) -> Response {
         let begun = Instant::now();
         let method = label(request.method());
+        let traced = RequestTrace::begin(request.headers_mut());
         let (route, response) = match self.find(&request) {
             Ok((route, params, run)) => {
                 request.extensions_mut().insert(Params(params));
@@ -176,6 +178,9 @@ impl Router {
             }
         };
         self.metrics.request(method, &route, response.status().as_u16(), begun.elapsed());
+        if let Some(traced) = traced {
+            traced.end(method, &route, &response);
+        }
         response
     }
 

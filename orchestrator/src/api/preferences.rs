@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use messaging::TraceParent;
 use tokio::time::Instant;
 
 use super::mount::Asked;
@@ -76,16 +77,12 @@ fn wait_seconds(preference: &str) -> Option<u64> {
 /// The client's trace, if its header is well-formed (W3C Trace Context, version 00); anything else is ignored.
 pub(crate) fn traceparent(asked: &Asked) -> Option<Arc<str>> {
     let text = asked.header("traceparent")?;
-    let parts: Vec<&str> = text.split('-').collect();
-    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
-    let lower_hex = |part: &&str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    let fine = lengths == [2, 32, 16, 2]
-        && parts.iter().all(lower_hex)
-        && parts[0] == "00"
-        && !zero(parts[1])
-        && !zero(parts[2]);
-    fine.then(|| text.into())
+    well_formed(text).map(|_| text.into())
+}
+
+/// Only version 00: what later ones mean is not known.
+pub(crate) fn well_formed(text: &str) -> Option<TraceParent> {
+    text.starts_with("00-").then(|| TraceParent::parse(text).ok())?
 }
 
 /// The outcome that the client forces on the payment, where that is allowed.

@@ -21,6 +21,7 @@ use super::handle::{Act, ActError, ActOnLetter, StartError, StartSaga};
 use super::publisher::Outgoing;
 use super::records::RecordMaker;
 use super::shards::{Shards, Wake};
+use super::traces::Spans;
 use crate::definitions::Definitions;
 use crate::store::commit::Writes;
 use crate::store::letters::StoredLetter;
@@ -113,6 +114,8 @@ pub struct Batch {
     pub replies: Vec<(usize, Reply)>,
     /// What to count.
     pub facts: Vec<Fact>,
+    /// What to write down of traces.
+    pub spans: Spans,
 }
 
 /// What a decision may look at.
@@ -136,6 +139,8 @@ pub struct Context<'a> {
     pub incarnation: &'a str,
     /// Now.
     pub now: Timestamp,
+    /// Whether spans are written down.
+    pub traced: bool,
 }
 
 impl Batch {

@@ -7,11 +7,11 @@ mod takeover;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use messaging::headers::redrive_of;
 use messaging::pace::Pace;
-use messaging::{ConsumerEvent, Received};
+use messaging::{ConsumerEvent, Received, telemetry};
 use participant::crash::{self, Point};
 use saga_defs::ids::{SagaId, Shard, ShardCount};
 use saga_defs::saga::{Refusal, Saga};
@@ -232,6 +232,7 @@ impl Lane {
             records: &self.maker,
             incarnation: &self.settings.incarnation,
             now: self.environment.now(),
+            traced: telemetry::recorder().is_some(),
         };
         let batch = Batch::decide(context, group.iter().map(|arrived| &arrived.input).enumerate());
         let begun = Instant::now();
@@ -319,6 +320,9 @@ impl Lane {
             }
         }
         self.count(&batch.facts);
+        if let Some(recorder) = telemetry::recorder() {
+            batch.spans.committed(SystemTime::now()).for_each(|span| recorder.record(span));
+        }
     }
 
     /// Keeps a saga in memory while something may happen to it soon, and tells those who wait for its end.

@@ -18,6 +18,7 @@ pub mod recovery;
 pub mod replies;
 pub mod shards;
 pub mod storage;
+pub mod traces;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use messaging::headers::{CommandHeaders, DeadLetterHeaders, NOWHERE, redriven_copy};
-use messaging::{Headers, Record, TraceParent};
+use messaging::{Headers, Record};
 use saga_defs::Data;
 use saga_defs::definition::{Definition, StepKind};
 use saga_defs::ids::{CommandId, DeadLetterId, Direction, SagaId, Shard};
@@ -13,7 +13,7 @@ use saga_defs::time::Timestamp;
 use schemas::Catalog;
 use serde_json::json;
 
-use super::{DEAD_LETTERS, EVENTS, EngineSettings, INBOX, MAX_COMMAND_BYTES};
+use super::{DEAD_LETTERS, EVENTS, EngineSettings, INBOX, MAX_COMMAND_BYTES, traces};
 use crate::store::letters::LetterRow;
 
 /// Why a command cannot be built.
@@ -126,7 +126,7 @@ impl RecordMaker {
             reply_partition: i32::from(shard.0),
             deadline: decided.after(step.timeout),
             message_type,
-            traceparent: Some(trace(saga, command_id, at)),
+            traceparent: Some(traces::of_attempt(saga, command_id, at)),
         };
         Some(Record {
             topic: format!("{}.commands", step.participant).into(),
@@ -273,16 +273,5 @@ impl RecordMaker {
             first_failed_at: saga.steps.get(at.step.at()).and_then(|s| s.started_at).unwrap_or(now),
             last_failed_at: now,
         })
-    }
-}
-
-/// The trace of a command: the client's, or one that the saga's id gives; each attempt is a span of its own.
-fn trace(saga: &Saga, command: CommandId, at: Try) -> TraceParent {
-    let client = saga.traceparent.as_deref().and_then(|text| TraceParent::parse(text).ok());
-    let low = command.as_uuid().as_u64_pair().1;
-    TraceParent {
-        trace_id: client.as_ref().map_or_else(|| saga.id.as_uuid().as_u128(), |trace| trace.trace_id),
-        span_id: low ^ u64::from(at.attempt.0),
-        flags: client.map_or(0, |trace| trace.flags),
     }
 }

@@ -100,6 +100,7 @@ impl World {
             records: &self.maker,
             incarnation: "broker",
             now: self.now,
+            traced: false,
         };
         let batch = Batch::decide(context, inputs.iter().enumerate());
         assert_eq!(self.store.commit(&batch.writes).await.unwrap(), Committed::Yes);

@@ -4,6 +4,9 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+/// What is logged unless `RUST_LOG` says otherwise. librdkafka has much to say about connections that come and go.
+const DEFAULT_FILTER: &str = "info,librdkafka=warn,rdkafka=warn,opentelemetry=warn";
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -36,9 +39,9 @@ impl LogFormat {
     }
 }
 
-/// Starts logging for the process, at `info` unless `RUST_LOG` says otherwise. Later calls change nothing.
+/// Starts logging for the process, at `info`, its libraries at `warn`, unless `RUST_LOG` says otherwise. Later calls change nothing.
 pub fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let on_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

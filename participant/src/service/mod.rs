@@ -5,6 +5,7 @@ mod logging;
 mod program;
 mod settings;
 mod signals;
+mod traced;
 mod worker;
 
 pub use database::{open, wait_until_migrated};
@@ -12,4 +13,5 @@ pub use logging::{LogFormat, start_logging};
 pub use program::{Invocation, Program, run_program};
 pub use settings::{Setting, SettingError, Settings};
 pub use signals::stop_on_signals;
+pub use traced::traced;
 pub use worker::{WORKER_SETTINGS, WorkerSettings};

@@ -42,6 +42,7 @@ impl Stack {
                 ("SIMULATED_LATENCY_MS", self.options.gateway_latency_ms.to_string()),
             ],
         });
+        settings.extend(super::lock(&self.told).iter().cloned());
         settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 

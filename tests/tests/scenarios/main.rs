@@ -19,4 +19,5 @@ mod settings;
 mod starts;
 mod stopped;
 mod storm;
+mod traces;
 mod verification;

@@ -104,11 +104,14 @@ fn asked_for() -> Result<BTreeSet<Asked>> {
             let ours = words.filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix)));
             asked.extend(ours.map(|name| Asked { name: name.to_owned(), label: None }));
             for (_, [name, labels]) in choice.captures_iter(&text).map(|found| found.extract()) {
-                for (_, [label, operator, value]) in matcher.captures_iter(labels).map(|found| found.extract()) {
+                for (_, [label, operator, value]) in
+                    matcher.captures_iter(labels).map(|found| found.extract())
+                {
                     // Prometheus adds that one when it scrapes.
                     if label != "job" {
                         let fixed = operator == "=" && !value.starts_with('$');
-                        let label = if fixed { format!("{label}=\"{value}\"") } else { format!("{label}=\"") };
+                        let label =
+                            if fixed { format!("{label}=\"{value}\"") } else { format!("{label}=\"") };
                         asked.insert(Asked { name: name.to_owned(), label: Some(label) });
                     }
                 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::super::handle::{ActError, RequestKey};
 use super::super::publisher::{Origin, Outgoing, SentAttempt};
 use super::super::shards::{shown_wake, wake_of};
+use super::super::traces;
 use super::{Batch, Context, Fact, Held, MovedSaga};
 use crate::dead_letters::edit::Edit;
 use crate::store::audit::AuditRow;
@@ -140,6 +141,10 @@ impl<'a> Draft<'a> {
             }
         }
         self.count(before, event, &held, sent);
+        if self.context.traced {
+            let now = self.context.now;
+            traces::of_transition(&held.definition, before, &held.saga, sent, now, &mut self.batch.spans);
+        }
         for effect in &effects {
             let command = failed.is_none().then_some(body.as_slice());
             self.carry_out(effect, &held, before, event, (shard, seq), command);

@@ -11,6 +11,7 @@ use super::super::handle::{Act, ActError, ActOnLetter, LetterVerb, RETRY_AFTER, 
 use super::super::publisher::Outgoing;
 use super::super::replies::{self, Reply as Read};
 use super::super::shards::wake_of;
+use super::super::traces;
 use super::draft::{Draft, ShardEffect, current_command};
 use super::{Fact, Held, Input, Reply};
 use crate::store::audit::AuditRow;
@@ -117,7 +118,12 @@ impl Draft<'_> {
         if let Some(message) = mismatch(held, command, message_type, event) {
             return self.refuse(shard, record, "mismatch", message, Some(saga));
         }
-        match self.apply(saga, event) {
+        let applied = self.apply(saga, event);
+        if self.context.traced {
+            let ignored = applied.as_ref().err().copied().map(name);
+            self.batch.spans.with_commit.extend(traces::of_reply(record, ignored, self.context.now));
+        }
+        match applied {
             Ok(()) => {}
             Err(Why::Foreign) => {
                 let message = format!("saga {saga} never sends the command {command}");

@@ -81,6 +81,7 @@ impl World {
             records: &self.maker,
             incarnation: "broker",
             now: self.now,
+            traced: false,
         };
         let batch = Batch::decide(context, inputs.iter().enumerate());
         for advance in &batch.writes.shards {
