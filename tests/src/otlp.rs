@@ -1,6 +1,7 @@
 //! A collector of spans, as the services export them over OTLP, and the tree that they are.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
@@ -73,8 +74,10 @@ impl Collected {
 }
 
 /// Takes what services export.
+#[derive(Debug)]
 pub struct Collector {
     spans: Spans,
+    count: Arc<AtomicU64>,
     endpoint: String,
     server: JoinHandle<()>,
 }
@@ -82,22 +85,46 @@ pub struct Collector {
 type Spans = Arc<Mutex<Vec<Collected>>>;
 
 impl Collector {
-    /// Listens on a port of its own.
+    /// Listens on a port of its own, and keeps what comes.
     ///
     /// # Errors
     /// The system refuses.
     pub async fn start() -> Result<Self> {
+        Self::listen(true).await
+    }
+
+    /// Listens on a port of its own, and only counts what comes.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub async fn counting() -> Result<Self> {
+        Self::listen(false).await
+    }
+
+    async fn listen(keeps: bool) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let spans = Spans::default();
-        let service = TraceServiceServer::new(Service(spans.clone()));
+        let count = Arc::new(AtomicU64::new(0));
+        let kept = keeps.then(|| spans.clone());
+        let service = TraceServiceServer::new(Service { kept, count: count.clone() });
         let server = tokio::spawn(async move {
             let incoming = TcpIncoming::from(listener);
             if let Err(error) = Server::builder().add_service(service).serve_with_incoming(incoming).await {
                 eprintln!("the collector ended: {error}");
             }
         });
-        Ok(Self { spans, endpoint, server })
+        Ok(Self { spans, count, endpoint, server })
+    }
+
+    /// Where it listens.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// How many spans have come.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Has the services of a stack that are started from now on export their spans to here, at once.
@@ -124,7 +151,10 @@ impl Drop for Collector {
     }
 }
 
-struct Service(Spans);
+struct Service {
+    kept: Option<Spans>,
+    count: Arc<AtomicU64>,
+}
 
 #[tonic::async_trait]
 impl TraceService for Service {
@@ -135,9 +165,12 @@ impl TraceService for Service {
         for of_resource in request.into_inner().resource_spans {
             let resource = of_resource.resource.unwrap_or_default();
             let service = texts(&resource.attributes).remove("service.name").unwrap_or_default();
-            let spans = of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
-            let spans = spans.map(|span| Collected { service: service.clone(), span });
-            self.0.lock().map_err(|_| Status::internal("poisoned"))?.extend(spans);
+            let spans: Vec<Span> = of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans).collect();
+            self.count.fetch_add(spans.len() as u64, Ordering::Relaxed);
+            if let Some(kept) = &self.kept {
+                let spans = spans.into_iter().map(|span| Collected { service: service.clone(), span });
+                kept.lock().map_err(|_| Status::internal("poisoned"))?.extend(spans);
+            }
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }

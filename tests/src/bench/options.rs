@@ -132,6 +132,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PER_S", conflicts_with = "open_sagas", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) readers: Option<u32>,
 
+    /// The services export their spans, of so large a share of all traces
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(crate) traces: Option<f64>,
+
     /// Write report.md, report.json and latency.svg there
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
@@ -155,6 +159,11 @@ impl Options {
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok().filter(|rate| (0.1..=1_000_000.0).contains(rate));
     rate.ok_or_else(|| "a number of starts a second is needed, from 0.1 to 1000000".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a share is needed, from 0 to 1".to_owned())
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

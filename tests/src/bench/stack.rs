@@ -16,6 +16,7 @@ use saga_defs::Shipped;
 use super::options::Options;
 use crate::api::Api;
 use crate::folder::Folder;
+use crate::otlp::Collector;
 use crate::process::{Environment, OWN_PROGRAM, Program, Service, Signal};
 use crate::wait::{SOON, eventually};
 
@@ -52,6 +53,8 @@ pub(crate) struct Stack {
     pub(crate) servers: Vec<Server>,
     pub(crate) postgres_version: u32,
     options: Options,
+    /// Where spans go.
+    pub(crate) collector: Option<Collector>,
     pub(crate) folder: Folder,
 }
 
@@ -64,6 +67,10 @@ impl Stack {
         let definition = Shipped::named("booking").context("the booking saga ships")?.definition();
         let topics = broker::topics([&definition], options.kafka.is_none())?;
         let (broker, kafka) = start_broker(options, &folder.path, &topics).await?;
+        let collector = match options.traces {
+            Some(_) => Some(Collector::counting().await?),
+            None => None,
+        };
         let mut stack = Self {
             orchestrators: Mutex::default(),
             workers: Vec::new(),
@@ -75,6 +82,7 @@ impl Stack {
             servers,
             postgres_version,
             options: options.clone(),
+            collector,
             folder,
         };
         let workers = [Program::BookingWorker, Program::PaymentWorker];
@@ -180,6 +188,13 @@ impl Stack {
             Program::BookingWorker => {}
             Program::PaymentWorker => settings.push(("PAYMENT_GATEWAY", "simulated".to_owned())),
         }
+        if let (Some(collector), Some(share)) = (&self.collector, self.options.traces) {
+            settings.extend([
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint().to_owned()),
+                ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".to_owned()),
+                ("OTEL_TRACES_SAMPLER_ARG", share.to_string()),
+            ]);
+        }
         let own = settings.into_iter().map(|(name, value)| (name.to_owned(), value));
         own.chain(self.options.environment.iter().cloned()).collect()
     }
@@ -194,6 +209,9 @@ impl Stack {
         }
         for service in services {
             service.ended(SOON).await.with_context(|| service.last_words())?;
+        }
+        if let Some(collector) = &self.collector {
+            eprintln!("{} spans were exported", collector.count());
         }
         let Self { servers, databases, .. } = self;
         drop(databases);
