@@ -165,7 +165,8 @@ impl TraceService for Service {
         for of_resource in request.into_inner().resource_spans {
             let resource = of_resource.resource.unwrap_or_default();
             let service = texts(&resource.attributes).remove("service.name").unwrap_or_default();
-            let spans: Vec<Span> = of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans).collect();
+            let spans: Vec<Span> =
+                of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans).collect();
             self.count.fetch_add(spans.len() as u64, Ordering::Relaxed);
             if let Some(kept) = &self.kept {
                 let spans = spans.into_iter().map(|span| Collected { service: service.clone(), span });

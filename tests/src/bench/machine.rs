@@ -38,11 +38,14 @@ impl Usage {
         time(self).saturating_sub(time(earlier))
     }
 
-    /// What its children have used that have ended since `earlier`.
+    /// What its children have used since `earlier` that have ended since then. The kernel adds the time of a child's whole
+    /// life when it ends; what it had used before `earlier` was told then.
     pub(crate) fn of_ended_children(&self, pid: u32, earlier: &Self) -> Duration {
         let time =
             |usage: &Self| usage.processes.get(&pid).map(Stat::time_of_ended_children).unwrap_or_default();
-        time(self).saturating_sub(time(earlier))
+        let gone = earlier.children(pid).filter(|child| !self.processes.contains_key(child));
+        let told = gone.filter_map(|child| earlier.processes.get(&child)).map(Stat::time).sum();
+        time(self).saturating_sub(time(earlier)).saturating_sub(told)
     }
 
     /// The children that a process has now.
@@ -150,4 +153,25 @@ fn fsync(folder: &Path) -> Result<Fsync> {
     let ms = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
     let per_s = times.len() as f64 / begun.elapsed().as_secs_f64();
     Ok(Fsync { per_s, p50_ms: ms(0.5), p99_ms: ms(0.99) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(stats: &[Stat]) -> Usage {
+        Usage { processes: stats.iter().map(|stat| (stat.pid, *stat)).collect(), busy: 0.0, all: 0.0 }
+    }
+
+    /// A connection of a pool ends after half an hour.
+    #[test]
+    fn the_time_of_a_long_life_is_told_once() {
+        let server = |ended| Stat { pid: 1, parent: 0, ticks: 5, ticks_of_ended_children: ended };
+        let old = |ticks| Stat { pid: 2, parent: 1, ticks, ticks_of_ended_children: 0 };
+        let hundred = Stat { pid: 9, parent: 0, ticks: 100, ticks_of_ended_children: 0 }.time();
+        let before = usage(&[server(50), old(20_000)]);
+        let after = usage(&[server(50 + 20_100)]);
+        assert_eq!(after.of_ended_children(1, &before), hundred);
+        assert_eq!(usage(&[server(150), old(20_001)]).of_ended_children(1, &before), hundred);
+    }
 }
