@@ -16,9 +16,7 @@
 //! **What is asked then**: the oracle of the end-to-end tests ([`tests::oracle::judge`]) over evidence from memory
 //! ([`evidence`]), and what it knows of bookings only, for every recipe ([`ledger`]).
 //!
-//! **What is not in it**: a record whose fate becomes unknown takes all that is queued behind it in the same producer with it,
-//! unless [`Setting::overtaking`] says otherwise: then a later command of the same saga may overtake it, which is found, and not
-//! mended yet. The consumer's thread, librdkafka, SQL, HTTP, the ingest of dead letters and the retention are not in it either.
+//! **What is not in it**: the consumer's thread, librdkafka, SQL, HTTP, the ingest of dead letters and the retention.
 //!
 //! A schedule is a function of its seed: one thread, one sequence of random numbers, biased selections, and time that
 //! moves when nothing else can. [`wrong`] has worlds in which a rule is broken, to see that it is found.

@@ -89,10 +89,11 @@ impl Inner {
             while let Ok(next) = queue.try_recv() {
                 request.push(next);
             }
-            let mut reports = self.send_all(request).await;
-            // As a client that drops its connection: what is queued behind fails with it.
-            let failed = reports.iter().any(|(_, outcome)| is_unknown(outcome));
-            if failed && !self.world.overtaking {
+            // As a client that drops its connection: what is queued behind a failure fails with it. Or it does not, and
+            // overtakes what failed.
+            let purges = self.world.dice.once_in(2);
+            let mut reports = self.send_all(request, purges).await;
+            if purges && reports.iter().any(|(_, outcome)| is_unknown(outcome)) {
                 while let Ok((_, token)) = queue.try_recv() {
                     reports.push((token, Err(unknown("purged"))));
                 }
@@ -101,7 +102,7 @@ impl Inner {
         }
     }
 
-    async fn send_all(&self, request: Vec<(Record, u64)>) -> Vec<Report> {
+    async fn send_all(&self, request: Vec<(Record, u64)>, purges: bool) -> Vec<Report> {
         let world = &self.world;
         sleep(world.dice.millis(0, REQUEST_MS)).await;
         let patience = Instant::now() + MESSAGE_TIMEOUT;
@@ -110,7 +111,7 @@ impl Inner {
         }
         let mut reports: Vec<Report> = Vec::with_capacity(request.len());
         for (record, token) in request {
-            let behind = !world.overtaking && reports.iter().any(|(_, outcome)| is_unknown(outcome));
+            let behind = purges && reports.iter().any(|(_, outcome)| is_unknown(outcome));
             let outcome = if behind { Err(unknown("purged")) } else { self.write(&record) };
             let word = if outcome.is_ok() { "written" } else { "not confirmed" };
             world.note(format_args!("{} {token} {word}", record.topic));

@@ -35,8 +35,6 @@ pub struct Setting {
     pub seed: u64,
     /// What is wrong with the world; `None`: nothing.
     pub wrong: Option<Wrong>,
-    /// Whether a record whose fate is unknown may be overtaken by a later one.
-    pub overtaking: bool,
     /// How many of its last lines are kept.
     pub lines: usize,
 }
@@ -44,7 +42,7 @@ pub struct Setting {
 impl Setting {
     /// An ordinary schedule.
     pub const fn seed(seed: u64) -> Self {
-        Self { seed, wrong: None, overtaking: false, lines: 0 }
+        Self { seed, wrong: None, lines: 0 }
     }
 }
 
@@ -95,7 +93,7 @@ impl fmt::Display for Report {
 /// Runs a schedule. The runtime has to be of the kind `current_thread`, with time that is paused.
 pub async fn run(setting: Setting) -> Report {
     let began = Instant::now();
-    let world = World::new(setting.seed, setting.lines, setting.wrong, setting.overtaking);
+    let world = World::new(setting.seed, setting.lines, setting.wrong);
     let stage = Stage::build(&world, setting.seed);
     stage.raise();
     let disturbed = world.dice.millis(DISTURBED_MS.0, DISTURBED_MS.1);

@@ -95,8 +95,6 @@ pub struct World {
     pub shard_count: ShardCount,
     /// What is wrong with this world.
     pub wrong: Option<Wrong>,
-    /// Whether a record whose fate is unknown may be overtaken by one that was sent after it.
-    pub overtaking: bool,
     odds: Odds,
     calm: AtomicBool,
     began: Instant,
@@ -107,13 +105,12 @@ pub struct World {
 
 impl World {
     /// A world at its beginning.
-    pub fn new(seed: u64, lines: usize, wrong: Option<Wrong>, overtaking: bool) -> Arc<Self> {
+    pub fn new(seed: u64, lines: usize, wrong: Option<Wrong>) -> Arc<Self> {
         let dice = Dice::seeded(seed);
         let odds = Odds::drawn(&dice);
         let shards = u16::try_from(2 + dice.below(3)).unwrap_or(2);
         let count = ShardCount::new(shards).unwrap_or(ONE);
-        let world = Self::build(dice, odds, lines, wrong, count);
-        Arc::new(Self { overtaking, ..world })
+        Arc::new(Self::build(dice, odds, lines, wrong, count))
     }
 
     /// A world in which nothing goes wrong.
@@ -133,7 +130,6 @@ impl World {
             broker,
             shard_count,
             wrong,
-            overtaking: false,
             odds,
             calm: AtomicBool::new(false),
             began,

@@ -1,8 +1,10 @@
 //! Hands committed records to the producer and keeps each until it is acknowledged.
 //!
-//! A delivery whose outcome is not known is sent again (same bytes, same command id); a record too large for the broker
-//! is given back, since no repetition helps; a producer that has failed for good is rebuilt and everything outstanding
-//! of it sent again.
+//! A delivery whose outcome is not known is sent again (same bytes, same command id), and nothing later of the same key is
+//! sent before it ([`Lines`]); a record too large for the broker is given back, since no repetition helps; a producer that
+//! has failed for good is rebuilt and everything outstanding of it sent again.
+
+mod lines;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use messaging::{DeliveryFailure, KafkaError, KafkaSettings, Placed, Producer, Re
 use saga_defs::ids::{SagaId, Shard};
 use saga_defs::saga::Try;
 
+use self::lines::Lines;
 use super::bus::Outlet;
 use super::deliveries::DeliveryQueue;
 use super::records::{CODE_REFUSED, CODE_TOO_LARGE};
@@ -92,15 +95,28 @@ impl Kind {
     }
 }
 
+/// A producer and what is yet to be handed to it.
+struct Channel {
+    outlet: Box<dyn Outlet>,
+    /// Those whose turn it is, in order.
+    waiting: VecDeque<u64>,
+    /// Those that come after another.
+    lines: Lines,
+}
+
+impl Channel {
+    fn over(outlet: Box<dyn Outlet>) -> Self {
+        Self { outlet, waiting: VecDeque::new(), lines: Lines::default() }
+    }
+}
+
 /// The records in flight.
 pub struct Publisher {
-    producer: Box<dyn Outlet>,
+    commands: Channel,
     /// For [`EVENTS`]: a producer of its own, so that what waits in one holds up nothing in the other.
-    announcer: Box<dyn Outlet>,
+    announcements: Channel,
     queue: Arc<DeliveryQueue>,
     in_flight: HashMap<u64, Outgoing>,
-    waiting_commands: VecDeque<u64>,
-    waiting_announcements: VecDeque<u64>,
     next_token: u64,
     /// The last delivery failure, until a delivery succeeds.
     trouble: Option<String>,
@@ -126,12 +142,10 @@ impl Publisher {
     /// Over these producers, which report to `queue`.
     pub fn over(producer: Box<dyn Outlet>, announcer: Box<dyn Outlet>, queue: Arc<DeliveryQueue>) -> Self {
         Self {
-            producer,
-            announcer,
+            commands: Channel::over(producer),
+            announcements: Channel::over(announcer),
             queue,
             in_flight: HashMap::new(),
-            waiting_commands: VecDeque::new(),
-            waiting_announcements: VecDeque::new(),
             next_token: 0,
             trouble: None,
         }
@@ -147,9 +161,12 @@ impl Publisher {
         self.in_flight.len()
     }
 
-    /// Whether the producer's queue is full, so that records wait here.
+    /// Whether records wait here: the producer's queue is full, or a command comes after one that is not acknowledged.
+    /// Announcements that come after others do not count, as nobody waits for them.
     pub fn is_blocked(&self) -> bool {
-        !self.waiting_commands.is_empty() || !self.waiting_announcements.is_empty()
+        !self.commands.waiting.is_empty()
+            || !self.announcements.waiting.is_empty()
+            || self.commands.lines.behind() > 0
     }
 
     /// The last delivery failure, until a delivery succeeds.
@@ -157,24 +174,28 @@ impl Publisher {
         self.trouble.as_deref()
     }
 
-    /// Sends a record, now or as soon as there is room.
+    /// Sends a record: now, or as soon as there is room and everything earlier of its key is acknowledged.
     pub fn send(&mut self, outgoing: Outgoing) {
         let token = self.next_token;
         self.next_token += 1;
-        let kind = Kind::of(&outgoing.record);
+        let record = &outgoing.record;
+        let kind = Kind::of(record);
+        let goes = self.channel(kind).lines.join(record, token);
         self.in_flight.insert(token, outgoing);
-        self.waiting(kind).push_back(token);
-        self.push();
+        if goes {
+            self.channel(kind).waiting.push_back(token);
+            self.push();
+        }
     }
 
     /// Hands over what waits, in order, until the producer's queue is full; announcements apart.
     pub fn push(&mut self) {
         for kind in [Kind::Command, Kind::Announcement] {
-            while let Some(&token) = self.waiting(kind).front() {
+            while let Some(&token) = self.channel(kind).waiting.front() {
                 if !self.hand_over(kind, token) {
                     break;
                 }
-                self.waiting(kind).pop_front();
+                self.channel(kind).waiting.pop_front();
             }
         }
     }
@@ -183,8 +204,8 @@ impl Publisher {
     fn hand_over(&mut self, kind: Kind, token: u64) -> bool {
         let Some(outgoing) = self.in_flight.get(&token) else { return true };
         let producer = match kind {
-            Kind::Command => &self.producer,
-            Kind::Announcement => &self.announcer,
+            Kind::Command => &self.commands.outlet,
+            Kind::Announcement => &self.announcements.outlet,
         };
         match producer.send(&outgoing.record, token) {
             Ok(()) => return true,
@@ -208,11 +229,20 @@ impl Publisher {
         messaging::Deliveries::delivered(&*self.queue, token, Err(why));
     }
 
-    const fn waiting(&mut self, kind: Kind) -> &mut VecDeque<u64> {
+    const fn channel(&mut self, kind: Kind) -> &mut Channel {
         match kind {
-            Kind::Command => &mut self.waiting_commands,
-            Kind::Announcement => &mut self.waiting_announcements,
+            Kind::Command => &mut self.commands,
+            Kind::Announcement => &mut self.announcements,
         }
+    }
+
+    /// Takes a record that is acknowledged or refused: the next of its key may go.
+    fn take(&mut self, token: u64) -> Option<Outgoing> {
+        let outgoing = self.in_flight.remove(&token)?;
+        let channel = self.channel(Kind::of(&outgoing.record));
+        let next = channel.lines.leave(&outgoing.record);
+        channel.waiting.extend(next);
+        Some(outgoing)
     }
 
     /// Takes the reports that have arrived.
@@ -222,15 +252,15 @@ impl Publisher {
             match outcome {
                 Ok(placed) => {
                     self.trouble = None;
-                    let known = self.in_flight.remove(&token);
+                    let known = self.take(token);
                     settled.extend(known.map(|outgoing| Settled::Acknowledged(outgoing, placed)));
                 }
                 Err(DeliveryFailure::TooLarge(text)) => {
-                    let refused = self.in_flight.remove(&token);
+                    let refused = self.take(token);
                     settled.extend(refused.map(|outgoing| Settled::Refused(outgoing, CODE_TOO_LARGE, text)));
                 }
                 Err(DeliveryFailure::Refused(text)) => {
-                    let refused = self.in_flight.remove(&token);
+                    let refused = self.take(token);
                     settled.extend(refused.map(|outgoing| Settled::Refused(outgoing, CODE_REFUSED, text)));
                 }
                 Err(DeliveryFailure::Unknown(text) | DeliveryFailure::Fatal(text)) => {
@@ -238,12 +268,12 @@ impl Publisher {
                     if let Some(outgoing) = self.in_flight.get_mut(&token) {
                         outgoing.attempt.iter_mut().for_each(|sent| sent.doubt = true);
                         let kind = Kind::of(&outgoing.record);
-                        self.waiting(kind).push_back(token);
+                        self.channel(kind).waiting.push_back(token);
                     }
                 }
             }
         }
-        if self.producer.is_fatal() || self.announcer.is_fatal() {
+        if self.commands.outlet.is_fatal() || self.announcements.outlet.is_fatal() {
             self.rebuild();
         }
         self.push();
@@ -253,6 +283,9 @@ impl Publisher {
     /// Forgets what a shard that is no longer ours wanted to publish.
     pub fn forget(&mut self, shard: Shard) {
         self.in_flight.retain(|_, outgoing| outgoing.origin.is_none_or(|origin| origin.shard() != shard));
+        for channel in [&mut self.commands, &mut self.announcements] {
+            channel.waiting.extend(channel.lines.retain(|token| self.in_flight.contains_key(&token)));
+        }
     }
 
     fn rebuild(&mut self) {
@@ -260,7 +293,8 @@ impl Publisher {
             "a producer has failed for good; it is rebuilt and everything outstanding of it sent again"
         );
         // The one that works stays as it is.
-        if let Err(error) = self.producer.rebuild().and_then(|()| self.announcer.rebuild()) {
+        let rebuilt = self.commands.outlet.rebuild().and_then(|()| self.announcements.outlet.rebuild());
+        if let Err(error) = rebuilt {
             self.trouble = Some(error.to_string());
         }
     }

@@ -18,6 +18,8 @@ async fn a_refused_command_is_not_published_again_by_the_next_owner() {
 
     let second = Process::start(&world, "http://second");
     second.is_assigned(1).await;
+    second.announcements.are(1).await;
+    second.announcements.report(0, written(0));
     assert_eq!(second.announcements.are(2).await, ["saga.SagaStarted", "saga.SagaEnded"]);
     all_is_quiet().await;
     assert_eq!(second.commands.all(), [""; 0], "the saga has gone on without it");

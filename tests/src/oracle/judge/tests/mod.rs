@@ -249,7 +249,7 @@ fn commands_out_of_order() {
 
 #[test]
 fn an_end_that_was_announced_wrongly_and_an_event_that_was_not_told() {
-    insta::assert_snapshot!(found(|all| drop(commands(all, "saga.events").pop())), @r#"I8 announced wrongly: saga.events says of C, which is compensated: {"started"}"#);
+    insta::assert_snapshot!(found(|all| drop(commands(all, "saga.events").pop())), @r#"I8 announced wrongly: saga.events says of C, which is compensated: ["started"]"#);
     insta::assert_snapshot!(found(|all| commands(all, booking_worker::CONFIRMED).clear()), @"I8 event never told: booking.confirmed says nothing of A");
     insta::assert_snapshot!(found(|all| {
         let mut again = commands(all, payment_worker::COMPLETED)[0].clone();
