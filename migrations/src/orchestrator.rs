@@ -2,6 +2,7 @@
 
 mod audit_chain;
 mod bulk;
+mod claimant;
 mod letter_groups;
 mod shard_rows;
 
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(letter_groups::LetterGroups),
             Box::new(bulk::Bulk),
             Box::new(AuditChain),
+            Box::new(claimant::Claimant),
         ]
     }
 

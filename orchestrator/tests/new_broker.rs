@@ -19,7 +19,7 @@ use orchestrator::metrics::Metrics;
 use orchestrator::registration::Registrar;
 use orchestrator::registration::folders::Folders;
 use orchestrator::store::Store;
-use orchestrator::store::shards::Claimed;
+use orchestrator::store::shards::{Claimant, Claimed};
 use saga_defs::ids::{SagaId, Shard, ShardCount};
 use secrecy::SecretString;
 use serde_json::json;
@@ -82,7 +82,8 @@ impl World {
 
     /// A process that claims the shard and ends before it does anything.
     async fn claim_and_end(&self, broker: &Broker) -> Claimed {
-        self.store.claim(&[Shard(0)], "http://gone", broker.incarnation()).await.unwrap().remove(0)
+        let gone = Claimant::new("http://gone", Uuid::nil());
+        self.store.claim(&[Shard(0)], &gone, broker.incarnation()).await.unwrap().remove(0)
     }
 
     /// The commands that a broker has, in order: whose saga, what, which attempt.

@@ -12,7 +12,7 @@ use orchestrator::engine::storage::Storage;
 use orchestrator::store::audit::AuditRow;
 use orchestrator::store::commit::{Committed, JournalRow, KeyWrite, SagaWrite, ShardAdvance, Writes};
 use orchestrator::store::letters::{LetterChange, LetterRow};
-use orchestrator::store::shards::Claimed;
+use orchestrator::store::shards::{Claimant, Claimed};
 use orchestrator::store::{Store, StoreError};
 use saga_defs::ids::{DeadLetterId, Revision, SagaId, Shard, ShardCount};
 use saga_defs::saga::Status;
@@ -60,6 +60,7 @@ conform! {
     a_sequence_neither_skips_nor_repeats
     a_renewal_tells_whether_a_commit_happened_and_keeps_it_from_happening_later
     an_owner_finds_the_epochs_that_it_raised_without_knowing
+    an_owner_does_not_find_what_a_process_with_the_same_url_has_claimed
     one_refused_saga_refuses_the_batch
     a_key_is_taken_once
     a_letter_is_redriven_once_and_otherwise_nothing_happens
@@ -75,12 +76,18 @@ fn shards(ids: &[u16]) -> Vec<Shard> {
     ids.iter().map(|&id| Shard(id)).collect()
 }
 
+/// The process of this name; under the URL before its `/`.
+fn called(name: &str) -> Claimant {
+    let (url, process) = name.split_once('/').unwrap_or((name, "0"));
+    Claimant::new(url, Uuid::from_u128(process.parse().unwrap()))
+}
+
 async fn claim(store: &dyn Storage, ids: &[u16], owner: &str) -> Vec<Claimed> {
     claim_on(store, ids, owner, "broker-1").await
 }
 
 async fn claim_on(store: &dyn Storage, ids: &[u16], owner: &str, broker: &str) -> Vec<Claimed> {
-    let mut claimed = store.claim(&shards(ids), owner, broker).await.unwrap();
+    let mut claimed = store.claim(&shards(ids), &called(owner), broker).await.unwrap();
     claimed.sort_by_key(|claim| claim.shard);
     claimed
 }
@@ -235,8 +242,20 @@ mod checks {
         let claimed = claim(store, &[0, 1], "only").await;
         store.renew(&[(Shard(0), claimed[0].epoch), (Shard(1), claimed[1].epoch)]).await.unwrap();
         claim(store, &[1], "another").await;
-        let found = store.epochs_of_owner(&shards(&[0, 1]), "only").await.unwrap();
+        let found = store.epochs_of_owner(&shards(&[0, 1]), &called("only")).await.unwrap();
         assert_eq!(found.into_iter().collect::<Vec<_>>(), [(Shard(0), claimed[0].epoch + 1)]);
+    }
+
+    pub(super) async fn an_owner_does_not_find_what_a_process_with_the_same_url_has_claimed(
+        store: &dyn Storage,
+    ) {
+        claim(store, &[0, 1], "both/1").await;
+        let second = claim(store, &[1], "both/2").await;
+        let found = store.epochs_of_owner(&shards(&[0, 1]), &called("both/1")).await.unwrap();
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), [Shard(0)]);
+        let found = store.epochs_of_owner(&shards(&[0, 1]), &called("both/2")).await.unwrap();
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [(Shard(1), second[0].epoch)]);
+        assert_eq!(store.owner(Shard(1)).await.unwrap().as_deref(), Some("both"));
     }
 
     pub(super) async fn one_refused_saga_refuses_the_batch(store: &dyn Storage) {

@@ -18,6 +18,7 @@ use saga_defs::saga::{Refusal, Saga};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::batch::{Batch, Context, Held, Input, Reply};
 use super::bus::Group;
@@ -33,6 +34,7 @@ use crate::definitions::Definitions;
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 use crate::store::commit::Committed;
+use crate::store::shards::Claimant;
 
 /// How long to wait before asking a database again that could not carry a statement out.
 const DATABASE_PAUSE: Duration = Duration::from_millis(200);
@@ -58,6 +60,8 @@ pub struct Lane {
     pub(super) maker: RecordMaker,
     pub(super) metrics: Arc<Metrics>,
     pub(super) settings: EngineSettings,
+    /// As whom it claims shards.
+    pub(super) claimant: Claimant,
     pub(super) shard_count: ShardCount,
     pub(super) sources: Sources,
     pub(super) publisher: Publisher,
@@ -126,7 +130,10 @@ enum Outcome {
 
 impl Lane {
     pub(super) fn new(parts: EngineParts, sources: Sources, publisher: Publisher, shown: Arc<Shown>) -> Self {
+        let (high, low) = parts.environment.random();
+        let claimant = Claimant::new(&parts.settings.advertise_url, Uuid::from_u64_pair(high, low));
         Self {
+            claimant,
             maker: RecordMaker::new(parts.definitions.catalog(), &parts.settings),
             store: parts.store,
             environment: parts.environment,

@@ -13,7 +13,7 @@ use crate::store::commit::{Committed, KeyWrite, Writes};
 use crate::store::definitions::{Counts, Rows};
 use crate::store::letters::{LetterChange, StoredLetter, ping};
 use crate::store::load::{OpenSagas, Unpublished};
-use crate::store::shards::Claimed;
+use crate::store::shards::{Claimant, Claimed};
 use crate::store::{Store, StoreError};
 
 /// A database for the engine. Each method stands with its contract on [`Store`], under the same name. The futures are
@@ -25,13 +25,16 @@ pub trait Storage: Send + Sync {
     async fn claim(
         &self,
         shards: &[Shard],
-        owner: &str,
+        owner: &Claimant,
         incarnation: &str,
     ) -> Result<Vec<Claimed>, StoreError>;
     async fn renew(&self, held: &[(Shard, i64)]) -> Result<Vec<Claimed>, StoreError>;
     async fn epochs(&self, shards: &[Shard]) -> Result<HashMap<Shard, (i64, i64)>, StoreError>;
-    async fn epochs_of_owner(&self, shards: &[Shard], owner: &str)
-    -> Result<HashMap<Shard, i64>, StoreError>;
+    async fn epochs_of_owner(
+        &self,
+        shards: &[Shard],
+        owner: &Claimant,
+    ) -> Result<HashMap<Shard, i64>, StoreError>;
     async fn owner(&self, shard: Shard) -> Result<Option<String>, StoreError>;
     async fn sagas(&self, ids: &[SagaId]) -> Result<HashMap<SagaId, Saga>, StoreError>;
     async fn taken_keys(&self, hashes: &[[u8; 32]]) -> Result<HashSet<Vec<u8>>, StoreError>;
@@ -62,7 +65,7 @@ impl Storage for Store {
     async fn claim(
         &self,
         shards: &[Shard],
-        owner: &str,
+        owner: &Claimant,
         incarnation: &str,
     ) -> Result<Vec<Claimed>, StoreError> {
         self.claim(shards, owner, incarnation).await
@@ -79,7 +82,7 @@ impl Storage for Store {
     async fn epochs_of_owner(
         &self,
         shards: &[Shard],
-        owner: &str,
+        owner: &Claimant,
     ) -> Result<HashMap<Shard, i64>, StoreError> {
         self.epochs_of_owner(shards, owner).await
     }

@@ -1,6 +1,7 @@
 //! Shard rows: who owns which, under which epoch, and how far.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use saga_defs::ids::{Shard, ShardCount};
 use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait};
@@ -8,6 +9,22 @@ use uuid::Uuid;
 
 use super::audit::AuditRow;
 use super::{Store, StoreError, statement};
+
+/// A process that claims shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// The base URL under which others reach it. Nothing keeps two processes from having the same.
+    pub url: Arc<str>,
+    /// Drawn at its start: no other process has it.
+    pub process: Uuid,
+}
+
+impl Claimant {
+    /// Under this URL, as this process.
+    pub fn new(url: &str, process: Uuid) -> Self {
+        Self { url: url.into(), process }
+    }
+}
 
 /// A shard as it was claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +118,7 @@ impl Store {
     pub async fn claim(
         &self,
         shards: &[Shard],
-        owner: &str,
+        owner: &Claimant,
         incarnation: &str,
     ) -> Result<Vec<Claimed>, StoreError> {
         let ids: Vec<i32> = shards.iter().map(|shard| i32::from(shard.0)).collect();
@@ -109,13 +126,13 @@ impl Store {
                        SELECT id, incarnation FROM shard WHERE id = ANY($1::int[]) ORDER BY id FOR UPDATE
                    )
                    UPDATE shard AS s
-                   SET epoch = s.epoch + 1, owner = $2, claimed_at = now(), incarnation = $3,
+                   SET epoch = s.epoch + 1, owner = $2, claimant = $4, claimed_at = now(), incarnation = $3,
                        inbox_offset = CASE WHEN mine.incarnation = $3 THEN s.inbox_offset ELSE 0 END,
                        republish = s.republish OR mine.incarnation <> $3
                    FROM mine WHERE s.id = mine.id
                    RETURNING s.id, s.epoch, s.next_seq, s.published_seq, s.inbox_offset, s.open_from,
                        s.republish";
-        let values = vec![ids.into(), owner.into(), incarnation.into()];
+        let values = vec![ids.into(), (&*owner.url).into(), incarnation.into(), owner.process.into()];
         let rows = self.db.query_all_raw(statement(sql, values)).await?;
         rows.iter().map(claimed).collect()
     }
@@ -158,18 +175,20 @@ impl Store {
             .collect()
     }
 
-    /// The epochs of those shards that this owner was the last to claim.
+    /// The epochs of those shards that this process was the last to claim, unless an operator has moved their offset since.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn epochs_of_owner(
         &self,
         shards: &[Shard],
-        owner: &str,
+        owner: &Claimant,
     ) -> Result<HashMap<Shard, i64>, StoreError> {
         let ids: Vec<i32> = shards.iter().map(|shard| i32::from(shard.0)).collect();
-        let sql = "SELECT id, epoch FROM shard WHERE id = ANY($1::int[]) AND owner = $2";
-        let rows = self.db.query_all_raw(statement(sql, vec![ids.into(), owner.into()])).await?;
+        // Versions before this one write the URL alone.
+        let sql = "SELECT id, epoch FROM shard WHERE id = ANY($1::int[]) AND owner = $2 AND claimant = $3";
+        let values = vec![ids.into(), (&*owner.url).into(), owner.process.into()];
+        let rows = self.db.query_all_raw(statement(sql, values)).await?;
         rows.iter()
             .map(|row| {
                 let id: i32 = row.try_get("", "id")?;
@@ -213,7 +232,7 @@ impl Store {
         offset: i64,
         audit: &AuditRow,
     ) -> Result<bool, StoreError> {
-        let sql = "UPDATE shard SET inbox_offset = $2, epoch = epoch + 1, republish = true WHERE id = $1";
+        let sql = "UPDATE shard SET inbox_offset = $2, epoch = epoch + 1, republish = true, claimant = NULL WHERE id = $1";
         let transaction = self.db.begin().await?;
         let values = vec![i32::from(shard.0).into(), offset.into()];
         let there = transaction.execute_raw(statement(sql, values)).await?.rows_affected() == 1;

@@ -13,7 +13,7 @@ use orchestrator::store::definitions::{Counts, Publication};
 use orchestrator::store::letters::{LetterChange, LetterRow};
 use orchestrator::store::listing::Listed;
 use orchestrator::store::queries::{Reads, SagaFilter};
-use orchestrator::store::shards::{Claimed, ShardCountError};
+use orchestrator::store::shards::{Claimant, Claimed, ShardCountError};
 use orchestrator::store::{ENGINE_CONNECTIONS, Store, StoreError};
 use saga_defs::ids::{DeadLetterId, Revision, SagaId, Shard, ShardCount};
 use saga_defs::saga::Status;
@@ -35,7 +35,8 @@ async fn store() -> Store {
 
 async fn claim(store: &Store, shards: &[u16], owner: &str) -> Vec<Claimed> {
     let shards: Vec<Shard> = shards.iter().map(|&n| Shard(n)).collect();
-    let mut claimed = store.claim(&shards, owner, "broker-1").await.unwrap();
+    let owner = Claimant::new(owner, Uuid::nil());
+    let mut claimed = store.claim(&shards, &owner, "broker-1").await.unwrap();
     claimed.sort_by_key(|claim| claim.shard);
     claimed
 }
@@ -316,7 +317,8 @@ async fn another_broker_means_reading_from_the_start() {
     store.commit(&republished(&claimed)).await.unwrap();
     let again = claim(&store, &[0], "only").await;
     assert_eq!((again[0].inbox_offset, again[0].republish), (1, false));
-    let moved = store.claim(&[Shard(0)], "only", "broker-2").await.unwrap();
+    let only = Claimant::new("only", Uuid::nil());
+    let moved = store.claim(&[Shard(0)], &only, "broker-2").await.unwrap();
     assert_eq!((moved[0].inbox_offset, moved[0].republish), (0, true));
 }
 

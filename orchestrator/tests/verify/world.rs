@@ -19,6 +19,7 @@ use orchestrator::registration::Registrar;
 use orchestrator::registration::folders::Folders;
 use orchestrator::store::Store;
 use orchestrator::store::commit::Committed;
+use orchestrator::store::shards::Claimant;
 use orchestrator::verify::report::Report;
 use saga_defs::ids::{CommandId, DeadLetterId, Direction, SagaId, Shard, ShardCount};
 use saga_defs::saga::{Echo, Refusal};
@@ -62,7 +63,8 @@ impl World {
         store.remember_shards(count).await.unwrap();
         let all: Vec<Shard> = (0..SHARDS).map(Shard).collect();
         let mut shards = Shards::default();
-        for claimed in store.claim(&all, "here", "broker").await.unwrap() {
+        let here = Claimant::new("here", Uuid::nil());
+        for claimed in store.claim(&all, &here, "broker").await.unwrap() {
             shards.insert(claimed.shard, Owned::new(&claimed, 1));
         }
         let definitions = Definitions::open(&store).await.unwrap();

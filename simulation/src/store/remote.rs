@@ -11,7 +11,7 @@ use ::orchestrator::store::commit::{Committed, KeyWrite, Writes};
 use ::orchestrator::store::definitions::{Counts, Rows as Published};
 use ::orchestrator::store::letters::{LetterChange, StoredLetter};
 use ::orchestrator::store::load::{OpenSagas, Unpublished};
-use ::orchestrator::store::shards::Claimed;
+use ::orchestrator::store::shards::{Claimant, Claimed};
 use ::orchestrator::store::{ANSWER_LIMIT, StoreError};
 use async_trait::async_trait;
 use saga_defs::ids::{DeadLetterId, SagaId, Shard};
@@ -113,10 +113,10 @@ impl Storage for Remote {
     async fn claim(
         &self,
         shards: &[Shard],
-        owner: &str,
+        owner: &Claimant,
         incarnation: &str,
     ) -> Result<Vec<Claimed>, StoreError> {
-        let (shards, owner, incarnation) = (shards.to_vec(), owner.to_owned(), incarnation.to_owned());
+        let (shards, owner, incarnation) = (shards.to_vec(), owner.clone(), incarnation.to_owned());
         let (world, process) = self.what();
         self.ask("claims", move |rows| {
             world.note(format_args!("{process} claims {shards:?}"));
@@ -138,9 +138,9 @@ impl Storage for Remote {
     async fn epochs_of_owner(
         &self,
         shards: &[Shard],
-        owner: &str,
+        owner: &Claimant,
     ) -> Result<HashMap<Shard, i64>, StoreError> {
-        let (shards, owner) = (shards.to_vec(), owner.to_owned());
+        let (shards, owner) = (shards.to_vec(), owner.clone());
         self.ask("reads its epochs", move |rows| Ok(rows.epochs_of_owner(&shards, &owner))).await
     }
 

@@ -9,7 +9,7 @@ use ::orchestrator::store::body::{SagaRow, saga_from_row};
 use ::orchestrator::store::commit::{Committed, JournalRow, KeyWrite, SagaWrite, ShardAdvance, Writes};
 use ::orchestrator::store::letters::LetterChange;
 use ::orchestrator::store::load::{LOAD_CHUNK, OpenSaga, OpenSagas, Unpublished, refused_attempt};
-use ::orchestrator::store::shards::Claimed;
+use ::orchestrator::store::shards::{Claimant, Claimed};
 use saga_defs::ids::{SagaId, Shard, ShardCount};
 use saga_defs::saga::{Saga, Status, Try};
 use saga_defs::time::Timestamp;
@@ -28,7 +28,7 @@ pub struct ShardRow {
     /// Raised by every claim and renewal.
     pub epoch: i64,
     /// Who claimed it last.
-    pub owner: String,
+    pub owner: Option<Claimant>,
     /// The next sequence number.
     pub next_seq: i64,
     /// Everything up to here is acknowledged.
@@ -70,7 +70,7 @@ impl Rows {
     pub fn new(count: ShardCount, wrong: Option<Wrong>) -> Self {
         let row = ShardRow {
             epoch: 0,
-            owner: String::new(),
+            owner: None,
             next_seq: 1,
             published_seq: 0,
             inbox_offset: 0,
@@ -226,7 +226,7 @@ impl Rows {
     pub fn claim(
         &mut self,
         shards: &[Shard],
-        owner: &str,
+        owner: &Claimant,
         incarnation: &str,
         process: &str,
         now: Timestamp,
@@ -234,7 +234,7 @@ impl Rows {
         for &shard in shards {
             self.update(shard, process, now, |row| {
                 row.epoch += 1;
-                row.owner = owner.to_owned();
+                row.owner = Some(owner.clone());
                 if row.incarnation != incarnation {
                     row.incarnation = incarnation.to_owned();
                     row.inbox_offset = 0;
@@ -270,14 +270,17 @@ impl Rows {
     }
 
     /// As `Store::epochs_of_owner`.
-    pub fn epochs_of_owner(&self, shards: &[Shard], owner: &str) -> HashMap<Shard, i64> {
+    pub fn epochs_of_owner(&self, shards: &[Shard], owner: &Claimant) -> HashMap<Shard, i64> {
         let found = shards.iter().filter_map(|shard| Some((*shard, self.shards.get(shard)?)));
-        found.filter(|(_, row)| row.owner == owner).map(|(shard, row)| (shard, row.epoch)).collect()
+        found
+            .filter(|(_, row)| row.owner.as_ref() == Some(owner))
+            .map(|(shard, row)| (shard, row.epoch))
+            .collect()
     }
 
     /// As `Store::owner`.
     pub fn owner(&self, shard: Shard) -> Option<String> {
-        self.shards.get(&shard).map(|row| row.owner.clone()).filter(|owner| !owner.is_empty())
+        self.shards.get(&shard)?.owner.as_ref().map(|owner| owner.url.to_string())
     }
 
     /// As `Store::sagas`.

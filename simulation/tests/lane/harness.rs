@@ -10,7 +10,7 @@ use orchestrator::definitions::Definitions;
 use orchestrator::engine::bus::{Bus, Group, Outlet};
 use orchestrator::engine::deliveries::DeliveryQueue;
 use orchestrator::engine::environment::Environment;
-use orchestrator::engine::handle::{EngineHandle, StartSaga};
+use orchestrator::engine::handle::{EngineHandle, StartError, StartSaga};
 use orchestrator::engine::publisher::Publisher;
 use orchestrator::engine::rebalance::Rebalance;
 use orchestrator::engine::storage::Storage;
@@ -94,6 +94,11 @@ impl Process {
     }
 
     pub(crate) async fn start_saga(&self, definition: &str) -> SagaId {
+        self.ask_for(definition).await.unwrap().id
+    }
+
+    /// Asks for a saga, whatever is answered.
+    pub(crate) async fn ask_for(&self, definition: &str) -> Result<Saga, StartError> {
         let recipe = recipes::all().iter().find(|recipe| &*recipe.id.name == definition).unwrap();
         let start = StartSaga {
             definition: recipe.clone(),
@@ -102,7 +107,7 @@ impl Process {
             traceparent: None,
             key: None,
         };
-        self.handle.start(start).await.unwrap().id
+        self.handle.start(start).await
     }
 
     /// It dies where it stands.

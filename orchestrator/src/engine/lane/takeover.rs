@@ -64,8 +64,7 @@ impl Lane {
 
     async fn claim_until_answered(&mut self, shards: &[Shard]) -> Vec<Claimed> {
         loop {
-            let owner = &self.settings.advertise_url;
-            match self.store.claim(shards, owner, &self.settings.incarnation).await {
+            match self.store.claim(shards, &self.claimant, &self.settings.incarnation).await {
                 Ok(claimed) => {
                     self.shown.update(|health| health.database = None);
                     return claimed;
@@ -136,12 +135,12 @@ impl Lane {
         !told.is_empty() && told.into_iter().all(|happened| happened)
     }
 
-    /// A renewal that was not answered may have raised epochs: then they are one higher than we knew.
+    /// A renewal that was not answered may have raised epochs: then they are one higher than we knew. So they are where
+    /// somebody else has raised them, of whom nobody but the row's claimant knows.
     async fn after_lost_renewal(&self, held: Vec<(Shard, i64)>) -> Vec<(Shard, i64)> {
         let ids: Vec<Shard> = held.iter().map(|(shard, _)| *shard).collect();
-        let owner = self.settings.advertise_url.clone();
         loop {
-            match self.store.epochs_of_owner(&ids, &owner).await {
+            match self.store.epochs_of_owner(&ids, &self.claimant).await {
                 Ok(epochs) => {
                     let known = |(shard, epoch)| (shard, epochs.get(&shard).copied().unwrap_or(epoch));
                     return held.into_iter().map(known).collect();
