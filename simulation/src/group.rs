@@ -170,6 +170,8 @@ pub trait Assigned: Send {
     async fn assigned(&mut self, generation: u64, partitions: &[i32]) -> Option<Vec<Option<i64>>>;
     /// They are gone.
     async fn revoked(&mut self, partitions: &[i32]);
+    /// The group was not heard of for longer than a session.
+    fn lost(&mut self, partitions: &[i32]);
 }
 
 /// A member of a group, as its thread runs.
@@ -190,6 +192,10 @@ struct Reading {
     generation: u64,
     next: BTreeMap<i32, i64>,
     owned: Vec<i32>,
+    /// Since when the broker has been seen to be away.
+    unheard_since: Option<Instant>,
+    /// Whether that was for longer than a session, so that the group has to be joined anew.
+    is_lost: bool,
 }
 
 impl<A: Assigned> Membership<A> {
@@ -198,9 +204,7 @@ impl<A: Assigned> Membership<A> {
         let mut member = self.group.join();
         let mut reading = Reading::default();
         while !self.out.is_closed() {
-            let word =
-                if self.world.broker.is_away() { Word::Keep } else { self.group.ask(member, &self.world) };
-            match word {
+            match self.ask(member, &mut reading) {
                 Word::Keep => {}
                 Word::LetGo(round) => {
                     self.let_go(&mut reading).await;
@@ -208,6 +212,10 @@ impl<A: Assigned> Membership<A> {
                     continue;
                 }
                 Word::Out => {
+                    // A client may know that it was put out before the group's coordinator tells it, or not.
+                    if self.world.dice.once_in(2) {
+                        self.lose(&mut reading);
+                    }
                     self.let_go(&mut reading).await;
                     member = self.group.join();
                     continue;
@@ -232,6 +240,33 @@ impl<A: Assigned> Membership<A> {
             }
         }
         self.group.leave(member);
+    }
+
+    /// What the group says, if it is heard of. If it is not for longer than a session, what it gave is lost.
+    fn ask(&mut self, member: u64, reading: &mut Reading) -> Word {
+        if !self.world.broker.is_away() {
+            reading.unheard_since = None;
+            if std::mem::take(&mut reading.is_lost) {
+                self.group.leave(member);
+                return Word::Out;
+            }
+            return self.group.ask(member, &self.world);
+        }
+        let since = *reading.unheard_since.get_or_insert_with(Instant::now);
+        if since + SESSION < Instant::now() {
+            reading.is_lost = true;
+            self.lose(reading);
+        }
+        Word::Keep
+    }
+
+    fn lose(&mut self, reading: &mut Reading) {
+        reading.next.clear();
+        let owned = std::mem::take(&mut reading.owned);
+        if !owned.is_empty() {
+            self.world.note(format_args!("{} is lost: {owned:?}", self.group.topic));
+            self.told.lost(&owned);
+        }
     }
 
     async fn let_go(&mut self, reading: &mut Reading) {

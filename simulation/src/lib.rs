@@ -6,12 +6,12 @@
 //! `saga_defs::participant`; their loop is this crate's. Clients and operators ([`clients`]) ask the engine's handle.
 //!
 //! **What goes wrong** before any task of a process goes on: it is held up, or its whole process dies ([`process`]). A
-//! statement is slow, its answer is lost whether it happens or not, it happens after its asker has given up or died, or it
-//! cannot be carried out now. Records are lost, doubled up to 20 s later, or written without a report; a producer is full
-//! or fails for good; a command is refused. Processes are killed, stopped, frozen for longer than their session, or
-//! replaced under their own name while they live; the group reassigns; the database or the broker is away; the broker is
-//! another one, and empty ([`nemesis`]). Then all of it ends, operators help what is stuck, and time passes until nothing
-//! waits.
+//! statement is slow, its answer is lost whether it happens or not, it happens after its asker has given up or died, or
+//! it cannot be carried out now. Records are lost, doubled up to 20 s later, or written without a report; a producer is
+//! full or fails for good; a command is refused. Processes are killed, stopped, frozen for longer than their session, or
+//! replaced under their own name while they live; the group reassigns or is not heard of; the database or the broker is
+//! away; the broker is another one, and empty ([`nemesis`]). Then all of it ends, operators help what is stuck, and time
+//! passes until nothing waits.
 //!
 //! **What is asked then**: the oracle of the end-to-end tests ([`tests::oracle::judge`]) over evidence from memory
 //! ([`evidence`]), and what it knows of bookings only, for every recipe ([`ledger`]).

@@ -250,4 +250,9 @@ impl Assigned for ToLane {
             answered(lane, RELEASE_LIMIT).await;
         }
     }
+
+    fn lost(&mut self, _: &[i32]) {
+        // Without a lane the process is about to end.
+        let _ = self.lane.send(Rebalance::Lost);
+    }
 }

@@ -132,6 +132,8 @@ impl Assigned for FromCommitted {
     }
 
     async fn revoked(&mut self, _partitions: &[i32]) {}
+
+    fn lost(&mut self, _partitions: &[i32]) {}
 }
 
 /// One process of a participant.
