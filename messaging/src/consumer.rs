@@ -81,6 +81,8 @@ pub enum ConsumerEvent {
     /// The place to go on from does not exist, or what is there is damaged: the partition delivers nothing more until the
     /// next assignment. Others go on.
     OffsetVanished {
+        /// The assignment under which it was found.
+        generation: u64,
         /// The topic.
         topic: Arc<str>,
         /// The partition.

@@ -286,7 +286,8 @@ impl<'c> Poller<'c> {
         self.pause_or_resume(&[(topic.clone(), partition)], true);
         self.vanished.push((topic.clone(), partition));
         self.close_batch();
-        self.held.push_back(ConsumerEvent::OffsetVanished { topic, partition, text });
+        let generation = self.generation;
+        self.held.push_back(ConsumerEvent::OffsetVanished { generation, topic, partition, text });
     }
 
     fn failed(&mut self, text: String) {

@@ -444,7 +444,7 @@ async fn next_batch(
 fn take(event: ConsumerEvent, records: &mut Vec<Received>) {
     match event {
         ConsumerEvent::Records(polled) => records.extend(polled.records),
-        ConsumerEvent::OffsetVanished { topic, partition, text } => tracing::error!(
+        ConsumerEvent::OffsetVanished { topic, partition, text, .. } => tracing::error!(
             topic = &*topic,
             partition,
             "commands were lost before they were read, and the partition stands still: set the group's offset for it \

@@ -298,7 +298,8 @@ impl<A: Assigned> Membership<A> {
         if let Some(partition) = vanished {
             reading.next.remove(&partition);
             let (topic, text) = (self.group.topic.clone(), "offset out of range".to_owned());
-            room.send(ConsumerEvent::OffsetVanished { topic, partition, text });
+            let generation = reading.generation;
+            room.send(ConsumerEvent::OffsetVanished { generation, topic, partition, text });
             return true;
         }
         if records.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::mpsc as blocking;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use messaging::{Deliveries, DeliveryFailure, KafkaError, Placed, Record, SendError};
+use messaging::{ConsumerEvent, Deliveries, DeliveryFailure, KafkaError, Placed, Record, SendError};
 use orchestrator::definitions::Definitions;
 use orchestrator::engine::bus::{Bus, Group, Outlet};
 use orchestrator::engine::deliveries::DeliveryQueue;
@@ -39,6 +39,7 @@ pub(crate) fn world() -> Arc<World> {
 pub(crate) struct Process {
     pub(crate) handle: EngineHandle,
     pub(crate) rebalances: mpsc::UnboundedSender<Rebalance>,
+    pub(crate) records: mpsc::Sender<ConsumerEvent>,
     pub(crate) commands: Sent,
     pub(crate) announcements: Sent,
     world: Arc<World>,
@@ -65,7 +66,7 @@ impl Process {
         let publisher =
             Publisher::over(Box::new(commands.clone()), Box::new(announcements.clone()), queue.clone());
         let (to_lane, rebalances) = mpsc::unbounded_channel();
-        let (_, records) = mpsc::channel(1);
+        let (from_broker, records) = mpsc::channel(4);
         let parts = EngineParts {
             store,
             definitions: Definitions::of(recipes::all().iter().map(|recipe| (**recipe).clone())),
@@ -82,7 +83,15 @@ impl Process {
         };
         let (handle, lane) = assemble(parts, Bus { records, rebalances, group: Arc::new(Nobody), publisher });
         let lane = tokio::spawn(lane.run(CancellationToken::new()));
-        Self { handle, rebalances: to_lane, commands, announcements, world: world.clone(), lane }
+        Self {
+            handle,
+            rebalances: to_lane,
+            records: from_broker,
+            commands,
+            announcements,
+            world: world.clone(),
+            lane,
+        }
     }
 
     /// The group gives it the shard.

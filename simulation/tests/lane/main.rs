@@ -5,3 +5,4 @@ mod claims;
 mod harness;
 mod order;
 mod refusals;
+mod vanished;

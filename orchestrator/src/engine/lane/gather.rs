@@ -127,9 +127,12 @@ impl Lane {
                 let (generation, at) = (polled.generation, Instant::from_std(polled.at));
                 self.unread.extend(polled.records.into_iter().map(|record| (generation, at, record)));
             }
-            ConsumerEvent::OffsetVanished { partition, text, .. } => {
+            ConsumerEvent::OffsetVanished { generation, partition, text, .. } => {
                 let shard = Shard(u16::try_from(partition).unwrap_or(u16::MAX));
-                self.stop_shard(shard, &text);
+                // One of an earlier assignment says nothing about where the shard is read from now.
+                if self.shards.get(shard).is_some_and(|owned| owned.generation == generation) {
+                    self.stop_shard(shard, &text);
+                }
             }
             ConsumerEvent::Failed(text) => {
                 tracing::warn!(text, "the consumer has trouble; it goes on by itself");
