@@ -23,7 +23,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How the service is.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
-    /// `ok` or `ready`.
+    /// `ok` or `ready`; `degraded`: it takes starts, and something is away or stands still that their sagas need.
     status: &'static str,
     /// Each thing that was looked at; only with `?verbose`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -33,9 +33,12 @@ pub(crate) struct Health {
 /// One thing that was looked at.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Check {
-    /// `database`, `broker`, `shards`, `consumer` or `stopping`.
+    /// `database`, `broker`, `backlog`, `shards`, `consumer` or `stopping`.
     name: &'static str,
     ok: bool,
+    /// Whether no starts are taken while it is not ok.
+    #[serde(skip)]
+    needed: bool,
     /// What was found.
     detail: String,
 }
@@ -52,7 +55,8 @@ pub(crate) async fn livez(app: Arc<App>, asked: Asked) -> Answer {
     verdict("ok", vec![consumer(&app.api.engine.health())], verbose)
 }
 
-/// Whether the process can take work.
+/// Whether the process takes starts. They are durable before they are answered, so it does while the broker is away: an
+/// orchestrator that clients are kept away from helps nobody.
 #[utoipa::path(
     get, path = "/readyz", tag = "Operations", operation_id = "readyz",
     params(("verbose" = Option<bool>, Query, description = "Show each thing that is looked at.")),
@@ -67,14 +71,11 @@ pub(crate) async fn readyz(app: Arc<App>, asked: Asked) -> Answer {
     let stopping_detail = if stopping { "the service is stopping" } else { "no" };
     let checks = vec![
         database(&app, &health).await,
-        Check {
-            name: "broker",
-            ok: health.broker.is_none(),
-            detail: health.broker.clone().unwrap_or_else(|| "answers".to_owned()),
-        },
+        broker(&health),
+        backlog(&health),
         shards(&health),
         consumer(&health),
-        Check { name: "stopping", ok: !stopping, detail: stopping_detail.to_owned() },
+        Check { name: "stopping", ok: !stopping, needed: true, detail: stopping_detail.to_owned() },
     ];
     verdict("ready", checks, verbose)
 }
@@ -89,7 +90,17 @@ async fn database(app: &App, health: &EngineHealth) -> Check {
         },
     };
     let ok = trouble.is_none();
-    Check { name: "database", ok, detail: trouble.unwrap_or_else(|| "answers".to_owned()) }
+    Check { name: "database", ok, needed: true, detail: trouble.unwrap_or_else(|| "answers".to_owned()) }
+}
+
+fn broker(health: &EngineHealth) -> Check {
+    let detail = health.broker.clone().unwrap_or_else(|| "answers".to_owned());
+    Check { name: "broker", ok: health.broker.is_none(), needed: false, detail }
+}
+
+fn backlog(health: &EngineHealth) -> Check {
+    let detail = format!("{} records wait for the broker", health.unpublished);
+    Check { name: "backlog", ok: !health.is_full(), needed: true, detail }
 }
 
 fn shards(health: &EngineHealth) -> Check {
@@ -100,24 +111,23 @@ fn shards(health: &EngineHealth) -> Check {
         detail.push_str("; ");
         detail.push_str(line);
     }
-    Check { name: "shards", ok: health.shards_owned > 0 && stopped.is_empty(), detail }
+    let read = health.shards_owned.saturating_sub(stopped.len());
+    Check { name: "shards", ok: read > 0 && stopped.is_empty(), needed: read == 0, detail }
 }
 
 fn consumer(health: &EngineHealth) -> Check {
     let age = health.consumer_poll_age;
     let detail = format!("polled {:.1} s ago", age.as_secs_f64());
-    Check { name: "consumer", ok: age < DEAD_AFTER, detail }
+    Check { name: "consumer", ok: age < DEAD_AFTER, needed: true, detail }
 }
 
 fn verdict(status: &'static str, checks: Vec<Check>, verbose: bool) -> Answer {
-    let wrong: Vec<FieldError> = checks
-        .iter()
-        .filter(|check| !check.ok)
-        .map(|check| FieldError::new(check.name, &*check.detail))
-        .collect();
-    if !wrong.is_empty() {
-        return Err(Problem::fields(Kind::NotReady, wrong).retry_after(RETRY_AFTER));
+    let wrong: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
+    if wrong.iter().any(|check| check.needed) {
+        let told = wrong.iter().map(|check| FieldError::new(check.name, &*check.detail)).collect();
+        return Err(Problem::fields(Kind::NotReady, told).retry_after(RETRY_AFTER));
     }
+    let status = if wrong.is_empty() { status } else { "degraded" };
     Ok(json(StatusCode::OK, &Health { status, checks: if verbose { checks } else { Vec::new() } }))
 }
 

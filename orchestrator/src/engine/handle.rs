@@ -237,8 +237,17 @@ pub struct EngineHealth {
     pub consumer_poll_age: Duration,
     /// Shards that stopped, each with why.
     pub stopped_shards: Vec<(Shard, String)>,
+    /// How many records the broker has not acknowledged.
+    pub unpublished: usize,
     /// Whether the service is stopping.
     pub stopping: bool,
+}
+
+impl EngineHealth {
+    /// Whether so much waits for the broker that no starts are taken.
+    pub const fn is_full(&self) -> bool {
+        self.unpublished >= super::MAX_UNPUBLISHED
+    }
 }
 
 pub(super) type Answer<T, E> = oneshot::Sender<Result<T, E>>;
@@ -401,6 +410,7 @@ impl EngineHandle {
         let mut health = self.shown.health.lock().map(|health| health.clone()).unwrap_or_default();
         let polled = self.group.upgrade().map(|group| group.last_poll_age()).unwrap_or_default();
         health.consumer_poll_age = polled.max(self.shown.beat_age());
+        health.unpublished = self.shown.unpublished.load(Ordering::Relaxed);
         health
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use local_postgres::TestServer;
+use orchestrator::engine::MAX_UNPUBLISHED;
 use saga_defs::ids::Shard;
 use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
 use serde_json::json;
@@ -17,18 +18,36 @@ async fn readiness_names_what_is_missing() {
     let verbose = service.get("/readyz?verbose").await.json();
     let names: Vec<&str> =
         verbose["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["database", "broker", "shards", "consumer", "stopping"]);
+    assert_eq!(names, ["database", "broker", "backlog", "shards", "consumer", "stopping"]);
     {
         let mut health = service.engine.health.lock().unwrap();
         health.broker = Some("all brokers are down".to_owned());
         health.stopped_shards = vec![(Shard(3), "offset 7 has vanished".to_owned())];
         health.shards_owned = 7;
     }
+    // Starts are taken: whoever balances load must go on sending them.
+    assert_eq!(service.get("/readyz").await.json(), json!({ "status": "degraded" }));
+    let verbose = service.get("/readyz?verbose").await.json();
+    let wrong: Vec<(&str, &str)> = verbose["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["ok"] == false)
+        .map(|check| (check["name"].as_str().unwrap(), check["detail"].as_str().unwrap()))
+        .collect();
+    let shards = "7 of 8 are owned here; shard 3 is stopped: offset 7 has vanished";
+    assert_eq!(wrong, [("broker", "all brokers are down"), ("shards", shards)]);
+    service.engine.health.lock().unwrap().unpublished = MAX_UNPUBLISHED;
     assert_eq!(
         service.get("/readyz").await.problem(),
-        "503 not-ready: broker: all brokers are down; shards: 7 of 8 are owned here; shard 3 is stopped: offset 7 \
-         has vanished [broker, shards]"
+        "503 not-ready: broker: all brokers are down; backlog: 50000 records wait for the broker; shards: 7 of 8 are \
+         owned here; shard 3 is stopped: offset 7 has vanished [broker, backlog, shards]"
     );
+    {
+        let mut health = service.engine.health.lock().unwrap();
+        (health.unpublished, health.shards_owned) = (MAX_UNPUBLISHED - 1, 1);
+    }
+    assert!(service.get("/readyz").await.problem().ends_with("[broker, shards]"), "no shard is read");
     assert_eq!(service.get("/livez").await.status, 200);
     service.engine.health.lock().unwrap().consumer_poll_age = Duration::from_secs(61);
     assert_eq!(

@@ -132,7 +132,7 @@ impl Field {
         let ready = eventually("every orchestrator is ready", READY, async || {
             for orchestrator in self.stack.orchestrators() {
                 match orchestrator.api.get("/readyz").await {
-                    Ok(answer) if answer.status == 200 => {}
+                    Ok(answer) if answer.json().is_ok_and(|health| health["status"] == "ready") => {}
                     _ => return Ok(None),
                 }
             }

@@ -39,7 +39,8 @@ fn a_damaged_batch_stops_one_shard_until_an_operator_says_from_where_to_go_on() 
         stack.kafka().embedded()?.append_damaged("saga.inbox", i32::from(shard.0))?;
         let told = eventually("readiness tells", SOON, async || {
             let answer = api.get("/readyz?verbose").await?;
-            Ok((answer.status == 503).then_some(answer.text))
+            ensure!(answer.status == 200, "it takes starts, and does not say so: {answer:?}");
+            Ok((answer.json()?["status"] == "degraded").then_some(answer.text))
         })
         .await?;
         let command = format!("orchestrator shards resume --shard {shard} --from earliest|latest|OFFSET");
@@ -79,7 +80,7 @@ fn a_damaged_batch_stops_one_shard_until_an_operator_says_from_where_to_go_on() 
             api.saga_is_within(saga, "completed", RESUMED).await?;
         }
         eventually("it is ready again", SOON, async || {
-            Ok((api.get("/readyz").await?.status == 200).then_some(()))
+            Ok((api.get("/readyz").await?.json()?["status"] == "ready").then_some(()))
         })
         .await?;
         let audit = "SELECT reason AS text FROM audit WHERE verb = 'resume-shard'";
