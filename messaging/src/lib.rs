@@ -22,6 +22,7 @@ mod reports;
 mod sampling;
 pub mod settings;
 pub mod telemetry;
+mod topic_id;
 pub mod topics;
 mod trace_parent;
 
@@ -36,3 +37,4 @@ pub use record::{Headers, Received, Record};
 pub use sampling::{Sampler, SamplingError};
 pub use settings::{KafkaError, KafkaSettings};
 pub use telemetry::TraceParent;
+pub use topic_id::topic_id;

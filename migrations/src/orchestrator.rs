@@ -3,6 +3,7 @@
 mod audit_chain;
 mod bulk;
 mod claimant;
+mod inbox_topic;
 mod letter_groups;
 mod shard_rows;
 
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(bulk::Bulk),
             Box::new(AuditChain),
             Box::new(claimant::Claimant),
+            Box::new(inbox_topic::InboxTopic),
         ]
     }
 

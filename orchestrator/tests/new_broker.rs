@@ -83,7 +83,7 @@ impl World {
     /// A process that claims the shard and ends before it does anything.
     async fn claim_and_end(&self, broker: &Broker) -> Claimed {
         let gone = Claimant::new("http://gone", Uuid::nil());
-        self.store.claim(&[Shard(0)], &gone, broker.incarnation()).await.unwrap().remove(0)
+        self.store.claim(&[Shard(0)], &gone, broker.incarnation(), None).await.unwrap().remove(0)
     }
 
     /// The commands that a broker has, in order: whose saga, what, which attempt.

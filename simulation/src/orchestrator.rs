@@ -240,7 +240,9 @@ async fn answered<T>(answer: blocking::Receiver<T>, limit: Duration) -> Option<T
 impl Assigned for ToLane {
     async fn assigned(&mut self, generation: u64, partitions: &[i32]) -> Option<Vec<Option<i64>>> {
         let (answer, lane) = blocking::sync_channel(1);
-        self.lane.send(Rebalance::Assigned { generation, shards: shards(partitions), answer }).ok()?;
+        self.lane
+            .send(Rebalance::Assigned { generation, shards: shards(partitions), inbox: None, answer })
+            .ok()?;
         answered(lane, AGES).await
     }
 

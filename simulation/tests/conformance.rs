@@ -66,6 +66,7 @@ conform! {
     a_letter_is_redriven_once_and_otherwise_nothing_happens
     a_letter_that_fails_again_is_opened_again
     another_broker_means_reading_from_the_start_and_publishing_again
+    an_offset_is_of_the_topic_that_it_was_first_read_from
     what_is_written_is_read
     a_walk_over_what_waits_finds_it_once
     the_last_command_is_the_one_that_may_be_out
@@ -87,7 +88,7 @@ async fn claim(store: &dyn Storage, ids: &[u16], owner: &str) -> Vec<Claimed> {
 }
 
 async fn claim_on(store: &dyn Storage, ids: &[u16], owner: &str, broker: &str) -> Vec<Claimed> {
-    let mut claimed = store.claim(&shards(ids), &called(owner), broker).await.unwrap();
+    let mut claimed = store.claim(&shards(ids), &called(owner), broker, None).await.unwrap();
     claimed.sort_by_key(|claim| claim.shard);
     claimed
 }
@@ -366,6 +367,21 @@ mod checks {
         assert_eq!((moved[0].inbox_offset, moved[0].republish), (0, true));
         let renewed = store.renew(&[(Shard(0), moved[0].epoch)]).await.unwrap();
         assert!(renewed[0].republish, "a renewal changes nothing about it");
+    }
+
+    pub(super) async fn an_offset_is_of_the_topic_that_it_was_first_read_from(store: &dyn Storage) {
+        let is_other = async |broker: &str, inbox: Option<&str>| {
+            let claimed = store.claim(&[Shard(0)], &called("only"), broker, inbox).await.unwrap();
+            claimed[0].other_topic
+        };
+        assert!(!is_other("broker-1", None).await, "nothing is known");
+        assert!(!is_other("broker-1", Some("a")).await);
+        assert!(!is_other("broker-1", None).await);
+        assert!(is_other("broker-1", Some("b")).await);
+        assert!(is_other("broker-1", Some("b")).await, "the row keeps what its offset belongs to");
+        assert!(!is_other("broker-1", Some("a")).await);
+        assert!(!is_other("broker-2", Some("b")).await, "on another broker it is read from the start");
+        assert!(is_other("broker-2", Some("a")).await);
     }
 
     pub(super) async fn what_is_written_is_read(store: &dyn Storage) {

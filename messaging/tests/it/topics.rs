@@ -1,7 +1,9 @@
 //! Topics are made, or found wanting.
 
+use std::time::Duration;
+
 use messaging::topics::{TopicError, TopicSpec, ensure};
-use messaging::{KafkaError, KafkaSettings, fetch};
+use messaging::{KafkaError, KafkaSettings, fetch, topic_id};
 
 use crate::cluster::{Cluster, unique};
 
@@ -84,4 +86,18 @@ fn anyhow_like(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[tokio::test]
+async fn a_topic_has_an_id_of_its_own_and_a_missing_one_is_not_made() {
+    let (one, other) = (Cluster::any(1).await, Cluster::any(2).await);
+    let id = |cluster: &Cluster, topic: &str| topic_id(&cluster.settings, topic, Duration::from_secs(10));
+    let first = id(&one, &one.topic).unwrap().unwrap();
+    assert_eq!(id(&one, &one.topic).unwrap().as_ref(), Some(&first));
+    assert_ne!(id(&other, &other.topic).unwrap().unwrap(), first);
+    let missing = unique("missing");
+    for _ in 0..2 {
+        let error = id(&one, &missing).unwrap_err();
+        assert!(matches!(&error, KafkaError::Unreachable { .. }), "{error:?}");
+    }
 }

@@ -88,7 +88,7 @@ impl Bus {
         let publisher = Publisher::start(kafka, WARM_UP_LIMIT).await?;
         let (to_lane, rebalances) = mpsc::unbounded_channel();
         let limits = ConsumerLimits { batch_records: BATCH_INPUTS, queued_batches: 4 };
-        let assignments = Arc::new(ToLane::new(to_lane));
+        let assignments = Arc::new(ToLane::new(to_lane, kafka.clone()));
         let (consumer, records) = Consumer::start(kafka, GROUP, &[INBOX], limits, assignments)?;
         Ok(Self { records, rebalances, group: Arc::new(consumer), publisher })
     }

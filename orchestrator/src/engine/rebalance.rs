@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::time::Duration;
 
-use messaging::{Assignments, StartAt};
+use messaging::{Assignments, KafkaSettings, StartAt, topic_id};
 use saga_defs::ids::Shard;
 use tokio::sync::mpsc;
 
+use super::INBOX;
+
 /// How long the consumer's thread waits for the lane to let shards go. Nothing rests on it: the fence holds.
 pub const RELEASE_LIMIT: Duration = Duration::from_secs(30);
+/// How long the broker has to say which topic it is. Without an answer it is taken for the one that it was.
+const TOPIC_LIMIT: Duration = Duration::from_secs(3);
 
 /// Something the lane has to know before another record is handed out.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub enum Rebalance {
         generation: u64,
         /// Which.
         shards: Vec<Shard>,
+        /// The id of the topic [`INBOX`], if the broker tells one.
+        inbox: Option<Arc<str>>,
         /// Where to start, in the same order.
         answer: blocking::SyncSender<Vec<Option<i64>>>,
     },
@@ -38,12 +44,25 @@ pub enum Rebalance {
 /// Passes rebalances to the lane and waits for it.
 pub struct ToLane {
     lane: mpsc::UnboundedSender<Rebalance>,
+    kafka: KafkaSettings,
 }
 
 impl ToLane {
     /// To this lane. The queue holds at most one message: the consumer's thread waits for each answer.
-    pub const fn new(lane: mpsc::UnboundedSender<Rebalance>) -> Self {
-        Self { lane }
+    pub const fn new(lane: mpsc::UnboundedSender<Rebalance>, kafka: KafkaSettings) -> Self {
+        Self { lane, kafka }
+    }
+
+    /// Asked at each assignment: a topic that is made again leads to one.
+    fn inbox(&self) -> Option<Arc<str>> {
+        match topic_id(&self.kafka, INBOX, TOPIC_LIMIT) {
+            Ok(id) => id.map(Arc::from),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "whether {INBOX} was made again is not known");
+                None
+            }
+        }
     }
 }
 
@@ -54,7 +73,8 @@ fn shards(partitions: &[(Arc<str>, i32)]) -> Vec<Shard> {
 impl Assignments for ToLane {
     fn assigned(&self, generation: u64, partitions: &[(Arc<str>, i32)]) -> Vec<StartAt> {
         let (answer, answered) = blocking::sync_channel(1);
-        let message = Rebalance::Assigned { generation, shards: shards(partitions), answer };
+        let inbox = if partitions.is_empty() { None } else { self.inbox() };
+        let message = Rebalance::Assigned { generation, shards: shards(partitions), inbox, answer };
         if self.lane.send(message).is_err() {
             return vec![StartAt::Skip; partitions.len()];
         }

@@ -27,6 +27,7 @@ pub trait Storage: Send + Sync {
         shards: &[Shard],
         owner: &Claimant,
         incarnation: &str,
+        inbox: Option<&str>,
     ) -> Result<Vec<Claimed>, StoreError>;
     async fn renew(&self, held: &[(Shard, i64)]) -> Result<Vec<Claimed>, StoreError>;
     async fn epochs(&self, shards: &[Shard]) -> Result<HashMap<Shard, (i64, i64)>, StoreError>;
@@ -67,8 +68,9 @@ impl Storage for Store {
         shards: &[Shard],
         owner: &Claimant,
         incarnation: &str,
+        inbox: Option<&str>,
     ) -> Result<Vec<Claimed>, StoreError> {
-        self.claim(shards, owner, incarnation).await
+        self.claim(shards, owner, incarnation, inbox).await
     }
 
     async fn renew(&self, held: &[(Shard, i64)]) -> Result<Vec<Claimed>, StoreError> {

@@ -43,6 +43,8 @@ pub struct Claimed {
     pub open_from: Uuid,
     /// Whether the broker may lack commands that sagas wait for: all of them must be published again.
     pub republish: bool,
+    /// Whether `inbox_offset` is one of another topic of the same name and broker: it must not be read from.
+    pub other_topic: bool,
 }
 
 /// A shard as operators see it.
@@ -113,6 +115,9 @@ impl Store {
     /// that is under way, and thereby tells whether it happened. If the offset is of another broker, it starts anew, and
     /// `republish` stays set until a commit under the new epoch clears it: a claim alone publishes nothing.
     ///
+    /// `inbox` is the id of the topic `saga.inbox`, as far as the broker tells it. If the row's offset is of another one, the
+    /// row keeps it, for an operator to decide.
+    ///
     /// # Errors
     /// When the database does not answer; the epochs may have been raised all the same.
     pub async fn claim(
@@ -120,19 +125,22 @@ impl Store {
         shards: &[Shard],
         owner: &Claimant,
         incarnation: &str,
+        inbox: Option<&str>,
     ) -> Result<Vec<Claimed>, StoreError> {
         let ids: Vec<i32> = shards.iter().map(|shard| i32::from(shard.0)).collect();
         let sql = "WITH mine AS (
-                       SELECT id, incarnation FROM shard WHERE id = ANY($1::int[]) ORDER BY id FOR UPDATE
+                       SELECT id, incarnation, inbox_topic FROM shard WHERE id = ANY($1::int[]) ORDER BY id FOR UPDATE
                    )
                    UPDATE shard AS s
                    SET epoch = s.epoch + 1, owner = $2, claimant = $4, claimed_at = now(), incarnation = $3,
                        inbox_offset = CASE WHEN mine.incarnation = $3 THEN s.inbox_offset ELSE 0 END,
+                       inbox_topic = CASE WHEN mine.incarnation = $3 THEN coalesce(s.inbox_topic, $5) ELSE $5 END,
                        republish = s.republish OR mine.incarnation <> $3
                    FROM mine WHERE s.id = mine.id
                    RETURNING s.id, s.epoch, s.next_seq, s.published_seq, s.inbox_offset, s.open_from,
-                       s.republish";
-        let values = vec![ids.into(), (&*owner.url).into(), incarnation.into(), owner.process.into()];
+                       s.republish, coalesce(s.inbox_topic <> $5, false) AS other_topic";
+        let values =
+            vec![ids.into(), (&*owner.url).into(), incarnation.into(), owner.process.into(), inbox.into()];
         let rows = self.db.query_all_raw(statement(sql, values)).await?;
         rows.iter().map(claimed).collect()
     }
@@ -153,7 +161,7 @@ impl Store {
                    UPDATE shard AS s SET epoch = s.epoch + 1
                    FROM mine WHERE s.id = mine.id
                    RETURNING s.id, s.epoch, s.next_seq, s.published_seq, s.inbox_offset, s.open_from,
-                       s.republish";
+                       s.republish, false AS other_topic";
         let rows = self.db.query_all_raw(statement(sql, vec![ids.into(), epochs.into()])).await?;
         rows.iter().map(claimed).collect()
     }
@@ -232,7 +240,7 @@ impl Store {
         offset: i64,
         audit: &AuditRow,
     ) -> Result<bool, StoreError> {
-        let sql = "UPDATE shard SET inbox_offset = $2, epoch = epoch + 1, republish = true, claimant = NULL WHERE id = $1";
+        let sql = "UPDATE shard SET inbox_offset = $2, epoch = epoch + 1, republish = true, claimant = NULL, inbox_topic = NULL WHERE id = $1";
         let transaction = self.db.begin().await?;
         let values = vec![i32::from(shard.0).into(), offset.into()];
         let there = transaction.execute_raw(statement(sql, values)).await?.rows_affected() == 1;
@@ -265,5 +273,6 @@ fn claimed(row: &QueryResult) -> Result<Claimed, StoreError> {
         inbox_offset: row.try_get("", "inbox_offset")?,
         open_from: row.try_get("", "open_from")?,
         republish: row.try_get("", "republish")?,
+        other_topic: row.try_get("", "other_topic")?,
     })
 }

@@ -36,7 +36,7 @@ async fn store() -> Store {
 async fn claim(store: &Store, shards: &[u16], owner: &str) -> Vec<Claimed> {
     let shards: Vec<Shard> = shards.iter().map(|&n| Shard(n)).collect();
     let owner = Claimant::new(owner, Uuid::nil());
-    let mut claimed = store.claim(&shards, &owner, "broker-1").await.unwrap();
+    let mut claimed = store.claim(&shards, &owner, "broker-1", None).await.unwrap();
     claimed.sort_by_key(|claim| claim.shard);
     claimed
 }
@@ -318,7 +318,7 @@ async fn another_broker_means_reading_from_the_start() {
     let again = claim(&store, &[0], "only").await;
     assert_eq!((again[0].inbox_offset, again[0].republish), (1, false));
     let only = Claimant::new("only", Uuid::nil());
-    let moved = store.claim(&[Shard(0)], &only, "broker-2").await.unwrap();
+    let moved = store.claim(&[Shard(0)], &only, "broker-2", None).await.unwrap();
     assert_eq!((moved[0].inbox_offset, moved[0].republish), (0, true));
 }
 

@@ -2,8 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use orchestrator::store::audit::AuditRow;
 use orchestrator::store::commit::Committed;
+use orchestrator::store::shards::Claimant;
+use saga_defs::ids::Shard;
+use saga_defs::time::Timestamp;
 use sea_orm::ConnectionTrait;
+use uuid::Uuid;
 
 use super::{batch, claim, count, store};
 
@@ -59,4 +64,21 @@ async fn a_batch_without_rows_is_fenced_too() {
     assert_eq!(store.commit(&batch(&first, 0)).await.unwrap(), Committed::Yes);
     claim(&store, &[1], "second").await;
     assert_eq!(store.commit(&batch(&first, 0)).await.unwrap(), Committed::Fenced);
+}
+
+/// An operator who has said from where to go on means the topic that there is, and the owner must notice.
+#[tokio::test]
+async fn a_moved_offset_is_nobodys_and_of_no_topic_yet() {
+    let store = store().await;
+    let owner = Claimant::new("only", Uuid::nil());
+    let claim =
+        async |inbox| store.claim(&[Shard(1)], &owner, "broker-1", Some(inbox)).await.unwrap().remove(0);
+    claim("a").await;
+    assert!(claim("b").await.other_topic);
+    let audit = AuditRow::new(Timestamp::from_unix_millis(0), "operator", "resume-shard", "made again");
+    assert!(store.resume_shard(Shard(1), 7, &audit).await.unwrap());
+    assert!(store.epochs_of_owner(&[Shard(1)], &owner).await.unwrap().is_empty(), "no renewal of its own");
+    let claimed = claim("b").await;
+    assert_eq!((claimed.inbox_offset, claimed.other_topic), (7, false));
+    assert!(claim("a").await.other_topic);
 }

@@ -64,7 +64,7 @@ impl World {
         let all: Vec<Shard> = (0..SHARDS).map(Shard).collect();
         let mut shards = Shards::default();
         let here = Claimant::new("here", Uuid::nil());
-        for claimed in store.claim(&all, &here, "broker").await.unwrap() {
+        for claimed in store.claim(&all, &here, "broker", None).await.unwrap() {
             shards.insert(claimed.shard, Owned::new(&claimed, 1));
         }
         let definitions = Definitions::open(&store).await.unwrap();

@@ -115,12 +115,14 @@ impl Storage for Remote {
         shards: &[Shard],
         owner: &Claimant,
         incarnation: &str,
+        inbox: Option<&str>,
     ) -> Result<Vec<Claimed>, StoreError> {
         let (shards, owner, incarnation) = (shards.to_vec(), owner.clone(), incarnation.to_owned());
+        let inbox = inbox.map(str::to_owned);
         let (world, process) = self.what();
         self.ask("claims", move |rows| {
             world.note(format_args!("{process} claims {shards:?}"));
-            Ok(rows.claim(&shards, &owner, &incarnation, &process, world.now()))
+            Ok(rows.claim(&shards, &owner, (incarnation.as_str(), inbox.as_deref()), &process, world.now()))
         })
         .await
     }

@@ -37,6 +37,8 @@ pub struct ShardRow {
     pub inbox_offset: i64,
     /// The broker that the offset belongs to.
     pub incarnation: String,
+    /// The topic that the offset belongs to.
+    pub inbox_topic: Option<String>,
     /// Whether the broker may lack commands that sagas wait for.
     pub republish: bool,
     /// No saga below this id waits.
@@ -75,6 +77,7 @@ impl Rows {
             published_seq: 0,
             inbox_offset: 0,
             incarnation: String::new(),
+            inbox_topic: None,
             republish: false,
             open_from: Uuid::nil(),
         };
@@ -219,6 +222,7 @@ impl Rows {
             inbox_offset: row.inbox_offset,
             open_from: row.open_from,
             republish: row.republish,
+            other_topic: false,
         })
     }
 
@@ -227,7 +231,7 @@ impl Rows {
         &mut self,
         shards: &[Shard],
         owner: &Claimant,
-        incarnation: &str,
+        (incarnation, inbox): (&str, Option<&str>),
         process: &str,
         now: Timestamp,
     ) -> Vec<Claimed> {
@@ -239,10 +243,17 @@ impl Rows {
                     row.incarnation = incarnation.to_owned();
                     row.inbox_offset = 0;
                     row.republish = true;
+                    row.inbox_topic = None;
                 }
+                row.inbox_topic = row.inbox_topic.take().or_else(|| inbox.map(str::to_owned));
             });
         }
-        shards.iter().filter_map(|&shard| self.claimed(shard)).collect()
+        let mut claimed: Vec<Claimed> = shards.iter().filter_map(|&shard| self.claimed(shard)).collect();
+        for claim in &mut claimed {
+            let known = self.shards.get(&claim.shard).and_then(|row| row.inbox_topic.as_deref());
+            claim.other_topic = known.zip(inbox).is_some_and(|(known, now)| known != now);
+        }
+        claimed
     }
 
     /// As `Store::renew`.

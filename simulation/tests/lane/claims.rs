@@ -55,7 +55,7 @@ impl Rivalled {
 
     async fn rival(&self) {
         let other = Claimant { url: URL.into(), process: Uuid::from_u128(2) };
-        let claim = self.inner.claim(&[Shard(0)], &other, "broker").await.unwrap().remove(0);
+        let claim = self.inner.claim(&[Shard(0)], &other, "broker", None).await.unwrap().remove(0);
         let row = JournalRow {
             shard: claim.shard,
             seq: claim.next_seq,
@@ -104,8 +104,9 @@ impl Storage for Rivalled {
         shards: &[Shard],
         owner: &Claimant,
         incarnation: &str,
+        inbox: Option<&str>,
     ) -> Result<Vec<Claimed>, StoreError> {
-        self.inner.claim(shards, owner, incarnation).await
+        self.inner.claim(shards, owner, incarnation, inbox).await
     }
 
     async fn epochs(&self, shards: &[Shard]) -> Result<HashMap<Shard, (i64, i64)>, StoreError> {

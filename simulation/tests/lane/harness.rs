@@ -96,9 +96,16 @@ impl Process {
 
     /// The group gives it the shard.
     pub(crate) async fn is_assigned(&self, generation: u64) -> Option<i64> {
+        self.is_assigned_of(generation, None).await
+    }
+
+    /// The group gives it the shard, of an inbox with this id; where it is to be read from.
+    pub(crate) async fn is_assigned_of(&self, generation: u64, inbox: Option<&str>) -> Option<i64> {
         let (answer, answered) = blocking::sync_channel(1);
         let shards = vec![Shard(0)];
-        self.rebalances.send(Rebalance::Assigned { generation, shards, answer }).unwrap();
+        self.rebalances
+            .send(Rebalance::Assigned { generation, shards, inbox: inbox.map(Into::into), answer })
+            .unwrap();
         eventually(async || answered.try_recv().ok()).await.remove(0)
     }
 

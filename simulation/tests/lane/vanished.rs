@@ -23,3 +23,17 @@ async fn a_notice_of_an_earlier_assignment_does_not_stop_a_shard() {
     process.records.send(vanished(2)).await.unwrap();
     eventually(async || (process.handle.health().stopped_shards.len() == 1).then_some(())).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_is_not_read_from_the_offset_of_a_topic_that_was_made_again() {
+    let world = world();
+    let process = Process::start(&world, "http://only");
+    assert_eq!(process.is_assigned_of(1, Some("a")).await, Some(0));
+    assert_eq!(process.is_assigned_of(2, Some("a")).await, Some(0));
+    assert_eq!(process.is_assigned_of(3, None).await, Some(0), "the broker may not tell");
+    assert_eq!(process.is_assigned_of(4, Some("b")).await, None);
+    let stopped = process.handle.health().stopped_shards;
+    assert_eq!(stopped.len(), 1);
+    assert!(stopped[0].1.contains("saga.inbox was deleted and made again"), "{stopped:?}");
+    assert_eq!(process.is_assigned_of(5, Some("b")).await, None, "until an operator says from where");
+}

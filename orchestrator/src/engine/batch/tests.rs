@@ -56,6 +56,7 @@ impl World {
             inbox_offset: 0,
             open_from: Uuid::nil(),
             republish: false,
+            other_topic: false,
         };
         shards.insert(Shard(0), Owned::new(&claimed, 1));
         Self {

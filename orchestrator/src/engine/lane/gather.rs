@@ -93,14 +93,14 @@ impl Lane {
 
     async fn rebalance(&mut self, rebalance: Rebalance) {
         match rebalance {
-            Rebalance::Assigned { generation, shards, answer } => {
+            Rebalance::Assigned { generation, shards, inbox, answer } => {
                 (self.orphaned, self.unheard) = (None, false);
                 self.stopped.clear();
                 // Those that we kept while the group was not heard of, and that others have now.
                 let others: Vec<Shard> =
                     self.shards.ids().into_iter().filter(|id| !shards.contains(id)).collect();
                 self.let_go(&others);
-                let offsets = self.take_over(&shards, generation).await;
+                let offsets = self.take_over(&shards, generation, inbox.as_deref()).await;
                 // The consumer's thread has given up waiting: it reads none of these partitions.
                 if answer.send(offsets).is_err() {
                     self.let_go(&shards);

@@ -16,14 +16,21 @@ use crate::store::shards::Claimed;
 
 /// How long a stopping lane waits for its last records to be acknowledged.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
+/// Why a shard is not read whose offset is of a topic that is no more.
+const OTHER_TOPIC: &str = "saga.inbox was deleted and made again, and what had not been read of it is gone";
 /// The shortest time between two watermark-only commits.
 const SAVE_EVERY: Duration = Duration::from_millis(500);
 
 impl Lane {
     /// Claims shards and makes them ready; says where to read each of them.
-    pub(super) async fn take_over(&mut self, shards: &[Shard], generation: u64) -> Vec<Option<i64>> {
+    pub(super) async fn take_over(
+        &mut self,
+        shards: &[Shard],
+        generation: u64,
+        inbox: Option<&str>,
+    ) -> Vec<Option<i64>> {
         let begun = Instant::now();
-        let claimed = self.claim_until_answered(shards).await;
+        let claimed = self.claim_until_answered(shards, inbox).await;
         crash::pass(Point::ShardsClaimed);
         let recovered = self.recover_until_answered(&claimed, generation).await;
         crash::pass(Point::ShardsRecovered);
@@ -34,8 +41,14 @@ impl Lane {
             let (count, took) = (claimed.len(), begun.elapsed());
             tracing::info!(shards = count, open = self.shards.open_count(), ?took, "took over");
         }
+        for claim in claimed.iter().filter(|claim| claim.other_topic) {
+            self.stop_shard(claim.shard, OTHER_TOPIC);
+        }
         self.show_shards();
-        let offset = |shard: &Shard| self.shards.get(*shard).map(|owned| owned.inbox_offset);
+        let offset = |shard: &Shard| {
+            let owned = self.shards.get(*shard)?;
+            self.shards.is_readable(*shard).then_some(owned.inbox_offset)
+        };
         shards.iter().map(offset).collect()
     }
 
@@ -62,9 +75,9 @@ impl Lane {
         }
     }
 
-    async fn claim_until_answered(&mut self, shards: &[Shard]) -> Vec<Claimed> {
+    async fn claim_until_answered(&mut self, shards: &[Shard], inbox: Option<&str>) -> Vec<Claimed> {
         loop {
-            match self.store.claim(shards, &self.claimant, &self.settings.incarnation).await {
+            match self.store.claim(shards, &self.claimant, &self.settings.incarnation, inbox).await {
                 Ok(claimed) => {
                     self.shown.update(|health| health.database = None);
                     return claimed;

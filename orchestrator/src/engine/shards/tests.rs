@@ -4,7 +4,16 @@ use super::*;
 
 fn row(next_seq: i64, inbox_offset: i64) -> Claimed {
     let (shard, epoch, published_seq, open_from) = (Shard(3), 2, 0, NOTHING_OPEN);
-    Claimed { shard, epoch, next_seq, published_seq, inbox_offset, open_from, republish: false }
+    Claimed {
+        shard,
+        epoch,
+        next_seq,
+        published_seq,
+        inbox_offset,
+        open_from,
+        republish: false,
+        other_topic: false,
+    }
 }
 
 /// A shard at 5 and 8, a commit that moves it to these numbers, and what the row shows afterwards.
