@@ -138,7 +138,7 @@ impl Inner {
             return Err(unknown("the broker is away"));
         }
         let is_command = record.topic.ends_with(".commands");
-        if is_command && world.refuses_a_command() {
+        if is_command && world.refuses(record) {
             return Err(DeliveryFailure::Refused("invalid record".to_owned()));
         }
         if world.dice.once_in(odds.record_lost) {

@@ -1,10 +1,13 @@
 //! What everything in a schedule shares: chance, time, the trace, the database, the broker, and when they are away.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use messaging::Record;
+use messaging::headers::name;
 use saga_defs::ids::ShardCount;
 use saga_defs::time::Timestamp;
 use tokio::time::Instant;
@@ -99,6 +102,8 @@ pub struct World {
     calm: AtomicBool,
     began: Instant,
     database_back: Mutex<Instant>,
+    /// The sendings that the broker has refused.
+    refused: Mutex<BTreeSet<String>>,
     /// What is a violation by itself, such as a panic.
     pub found: Mutex<Vec<String>>,
 }
@@ -134,6 +139,7 @@ impl World {
             calm: AtomicBool::new(false),
             began,
             database_back: Mutex::new(began),
+            refused: Mutex::default(),
             found: Mutex::default(),
         }
     }
@@ -184,8 +190,20 @@ impl World {
 
     /// Whether the broker refuses a command this time. It may take the same one another time: a topic was made meanwhile, or
     /// a limit raised.
-    pub fn refuses_a_command(&self) -> bool {
-        self.dice.once_in(self.odds().refused)
+    pub fn refuses(&self, command: &Record) -> bool {
+        let refuses = self.dice.once_in(self.odds().refused);
+        if refuses {
+            let text = |header| command.headers.text(header).unwrap_or_default();
+            let (id, attempt) = (text(name::COMMAND_ID), text(name::ATTEMPT));
+            lock(&self.refused).insert(format!("{id} attempt {attempt} of {}", text(name::SAGA_ID)));
+        }
+        refuses
+    }
+
+    /// Whether a sending was refused, as the oracle names it. The journal does not say so where the saga had gone on, or
+    /// where an earlier copy may have been written.
+    pub fn has_refused(&self, sending: &str) -> bool {
+        lock(&self.refused).iter().any(|refused| sending.ends_with(refused))
     }
 
     /// Something happened.
