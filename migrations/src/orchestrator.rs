@@ -3,6 +3,7 @@
 mod audit_chain;
 mod bulk;
 mod letter_groups;
+mod participants;
 mod shard_rows;
 
 use sea_orm_migration::prelude::*;
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(letter_groups::LetterGroups),
             Box::new(bulk::Bulk),
             Box::new(AuditChain),
+            Box::new(participants::Participants),
         ]
     }
 

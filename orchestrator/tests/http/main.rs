@@ -17,6 +17,7 @@ mod fuzz;
 mod harness;
 mod many_letters;
 mod operations;
+mod participants;
 mod plan;
 mod redrives;
 mod sagas;

@@ -103,6 +103,7 @@ async fn a_saga_that_waits_for_a_reply_says_everything_about_it() {
         "step": "charge-payment"
       },
       "definition": "booking",
+      "held": null,
       "lastError": null,
       "next": {
         "at": "TIME",

@@ -34,6 +34,7 @@ impl Draft<'_> {
                 self.batch.replies.push((position, Reply::Letter(result)));
             }
             Input::Due(shard, id) => self.due(*shard, *id),
+            Input::Released(shard, id) => self.letting_go(*id, |draft| draft.released(*shard, *id)),
             Input::Refused(id, attempt, cause) => {
                 self.own(*id, &Event::Unsendable { attempt: *attempt, cause: cause.clone() });
             }
@@ -204,6 +205,9 @@ impl Draft<'_> {
             }
             _ => None,
         });
+        if event.is_some() && self.park(shard, id) {
+            return;
+        }
         let done = event.is_some_and(|event| self.apply(id, &event).is_ok());
         if !done {
             let rearmed = self.rearmed(shard, id);
@@ -245,7 +249,12 @@ impl Draft<'_> {
             Verb::RetryNow => Event::RetryNow { reason },
         };
         let before = self.audited(act.saga);
-        self.apply(act.saga, &event).map_err(|why| self.not_allowed(act.saga, why))?;
+        // An operator who says so asks a participant that is held, too.
+        let done = match &act.verb {
+            Verb::RetryNow => self.letting_go(act.saga, |draft| draft.apply(act.saga, &event)),
+            Verb::Cancel | Verb::Redrive { .. } | Verb::Skip => self.apply(act.saga, &event),
+        };
+        done.map_err(|why| self.not_allowed(act.saga, why))?;
         let mut after = self.audited(act.saga);
         if let (Some(after), Verb::Redrive { input: Some(input) }) = (&mut after, &act.verb) {
             after["input"] = input.clone().into();

@@ -1,5 +1,7 @@
 //! What inputs come to, as lines: what is written, published and answered.
 
+mod holds;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::handle::{Act, RequestKey, StartSaga, Verb};
+use super::super::participants::Participants;
+use super::super::participants::parked::Parked;
 use super::super::publisher::Origin;
 use super::super::records::RecordMaker;
 use super::super::shards::{Owned, Shards};
@@ -34,6 +38,8 @@ struct World {
     maker: RecordMaker,
     count: ShardCount,
     taken_keys: HashSet<Vec<u8>>,
+    participants: Participants,
+    parked: Parked,
     now: Timestamp,
     offset: i64,
 }
@@ -65,6 +71,8 @@ impl World {
             maker: RecordMaker::new(Catalog::shipped(), &settings),
             count: ShardCount::new(1).unwrap(),
             taken_keys: HashSet::new(),
+            participants: Participants::default(),
+            parked: Parked::default(),
             now: START,
             offset: 0,
         }
@@ -79,6 +87,7 @@ impl World {
             taken_keys: &self.taken_keys,
             definitions: &self.definitions,
             records: &self.maker,
+            participants: &self.participants,
             incarnation: "broker",
             now: self.now,
             traced: false,
@@ -88,7 +97,15 @@ impl World {
             let owned = self.shards.get_mut(advance.shard).unwrap();
             (owned.next_seq, owned.inbox_offset) = (advance.next_seq, advance.inbox_offset);
         }
+        for &(shard, id, wake) in &batch.rearmed {
+            self.shards.set_wake(shard, id, wake);
+        }
+        self.participants = batch.participants.clone();
+        for (participant, id, rank) in &batch.parked {
+            self.parked.park(participant.clone(), *id, *rank);
+        }
         for (id, moved) in &batch.moved {
+            self.parked.unpark(*id);
             self.shards.set_wake(moved.shard, *id, moved.wake);
             self.sagas.insert(*id, moved.held.clone());
         }
