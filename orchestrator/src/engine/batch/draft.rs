@@ -317,7 +317,9 @@ impl<'a> Draft<'a> {
     pub(super) fn audit(&mut self, row: AuditRow, key: Option<RequestKey>) {
         let own = row.saga.and_then(|saga| self.owned_shard(saga));
         let shard = own.or_else(|| self.context.shards.ids().first().copied());
-        self.key(key, row.saga.map_or(Uuid::nil(), SagaId::as_uuid));
+        // Of one that nobody moves any more the row may be gone, or go long before the key does.
+        let moved = row.saga.filter(|id| self.batch.moved.contains_key(id));
+        self.key(key, moved.map_or(Uuid::nil(), SagaId::as_uuid));
         self.batch.writes.audit.push(row.of_shard(shard));
     }
 

@@ -119,13 +119,16 @@ impl Draft<'_> {
         if let Some(message) = mismatch(held, command, message_type, event) {
             return self.refuse(shard, record, "mismatch", message, Some(saga));
         }
+        let copy = replies::copy_of(record);
+        // What becomes of a letter that the saga knows of is the saga's to say.
+        let unknown = copy.filter(|id| !held.saga.redriven.contains(id));
         let applied = self.apply(saga, event);
         if self.context.traced {
             let ignored = applied.as_ref().err().copied().map(name);
             self.batch.spans.with_commit.extend(traces::of_reply(record, ignored, self.context.now));
         }
         match applied {
-            Ok(()) => {}
+            Ok(()) => self.resolve(unknown),
             Err(Why::Foreign) => {
                 let message = format!("saga {saga} never sends the command {command}");
                 self.refuse(shard, record, "mismatch", message, Some(saga));
@@ -133,12 +136,14 @@ impl Draft<'_> {
             Err(why) => {
                 self.batch.facts.push(Fact::Ignored(name(why)));
                 // The saga had moved on before the copy of the letter came.
-                if let Some(id) = replies::copy_of(record) {
-                    let at = self.context.now;
-                    self.batch.writes.letters.push(LetterChange::Resolve { id, at });
-                }
+                self.resolve(copy);
             }
         }
+    }
+
+    fn resolve(&mut self, letter: Option<DeadLetterId>) {
+        let at = self.context.now;
+        self.batch.writes.letters.extend(letter.map(|id| LetterChange::Resolve { id, at }));
     }
 
     /// A record that nobody can use becomes a dead letter; a redriven copy reopens the letter it came from.
