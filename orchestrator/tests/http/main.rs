@@ -20,6 +20,7 @@ mod operations;
 mod participants;
 mod plan;
 mod redrives;
+mod saga_actions;
 mod sagas;
 mod verbs;
 mod why;

@@ -6,8 +6,8 @@ use saga_defs::machine::{self, Moment, Transition};
 use saga_defs::saga::{Event, Saga};
 use serde::{Deserialize, Serialize};
 
-use super::Task;
-use super::round::told;
+use super::round::{expected, told};
+use super::{Task, Went};
 use crate::bulk::judge::{self, Fate};
 use crate::engine::clock;
 use crate::engine::handle::Verb;
@@ -38,7 +38,7 @@ pub struct Found {
 impl Task {
     /// # Errors
     /// When the database does not answer.
-    pub(super) async fn examine(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn examine(&mut self) -> Result<Went, StoreError> {
         let mut found = serde_json::from_value::<Found>(self.action.progress.clone()).unwrap_or_default();
         while !self.stop.is_cancelled() {
             let chosen = self.driver.store.next(self.action.id, found.done_up_to, PAGE).await?;
@@ -61,10 +61,10 @@ impl Task {
             let round = Round { items: &items, progress, over, finished, at: clock::now() };
             match self.driver.store.record(self.action.id, self.token, &round).await? {
                 Some(status) if !finished => self.action.status = status,
-                Some(_) | None => return Ok(()),
+                Some(_) | None => break,
             }
         }
-        Ok(())
+        Ok(Went::Over)
     }
 
     async fn fates(&self, chosen: &[Chosen], found: &mut Found) -> Result<Vec<Fate>, StoreError> {
@@ -109,17 +109,20 @@ impl Task {
         let sagas = self.driver.store.sagas_now(&ids).await?;
         let fate = |chosen: &Chosen| match sagas.get(&chosen.subject) {
             None => Fate::Gone,
-            Some((_, saga)) => self.fate_of_saga(saga),
+            Some((now, saga)) => self.fate_of_saga(chosen, now.revision, saga),
         };
         Ok(chosen.iter().map(fate).collect())
     }
 
     /// What the pure core would say.
-    fn fate_of_saga(&self, saga: &Saga) -> Fate {
+    fn fate_of_saga(&self, chosen: &Chosen, revision: i32, saga: &Saga) -> Fate {
         let status = saga.status().as_str();
         let Some(verb) = self.verb() else {
             return Fate::Refused(format!("there is no verb {}", self.action.verb));
         };
+        if expected(&verb, chosen).is_some() && chosen.revision != Some(revision) {
+            return Fate::Refused("the saga is at another revision".to_owned());
+        }
         let found = self.driver.definitions.get(&saga.definition.name, saga.definition.version);
         let Some(definition) = found else {
             return Fate::Refused("its definition is not known here".to_owned());
