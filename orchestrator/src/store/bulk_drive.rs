@@ -12,7 +12,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::bulk::{ACTION, Action, Bulk, at};
-use super::entities::{dead_letter, saga};
+use super::entities::saga;
 use super::queries::stored_saga;
 use super::{StoreError, statement};
 use crate::bulk::judge::{LetterNow, LetterSent, NOT_BACK_AFTER, SagaNow};
@@ -42,7 +42,7 @@ pub struct LetterHere {
     pub now: LetterNow,
     /// The saga it is about.
     pub saga: Option<Uuid>,
-    /// The record's value.
+    /// The record's value, if it was asked for.
     pub value: Option<Vec<u8>>,
 }
 
@@ -153,20 +153,30 @@ impl Bulk {
         rows.iter().map(chosen).collect()
     }
 
-    /// Letters as they are now.
+    /// Letters as they are now, with their records' values only if these are asked for: each may be large.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn letters_now(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, LetterHere>, StoreError> {
-        let found = dead_letter::Entity::find().filter(dead_letter::Column::Id.is_in(ids.to_vec()));
-        let rows = found.all(&self.db).await?;
-        let here = |row: dead_letter::Model| {
-            let direction = row.direction.and_then(|text| text.parse().ok());
-            let now =
-                LetterNow { status: row.status, step: row.step, direction, of_saga: row.saga_id.is_some() };
-            (row.id, LetterHere { now, saga: row.saga_id, value: row.record_value })
+    pub async fn letters_now(
+        &self,
+        ids: &[Uuid],
+        values: bool,
+    ) -> Result<HashMap<Uuid, LetterHere>, StoreError> {
+        let sql = "SELECT id, status, step, direction, saga_id, CASE WHEN $2 THEN record_value END AS value
+                   FROM dead_letter WHERE id = ANY($1::uuid[])";
+        let rows = self.db.query_all_raw(statement(sql, vec![ids.to_vec().into(), values.into()])).await?;
+        let here = |row: &QueryResult| {
+            let direction: Option<String> = row.try_get("", "direction")?;
+            let saga: Option<Uuid> = row.try_get("", "saga_id")?;
+            let now = LetterNow {
+                status: row.try_get("", "status")?,
+                step: row.try_get("", "step")?,
+                direction: direction.and_then(|text| text.parse().ok()),
+                of_saga: saga.is_some(),
+            };
+            Ok((row.try_get("", "id")?, LetterHere { now, saga, value: row.try_get("", "value")? }))
         };
-        Ok(rows.into_iter().map(here).collect())
+        rows.iter().map(here).collect()
     }
 
     /// What has become of letters that were sent. One of a saga that waits is never [`LetterSent::NotBack`].

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use orchestrator::engine::handle::ActError;
 use saga_defs::saga::{Event, Outcome, Refusal};
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -142,4 +143,41 @@ async fn actions_that_only_wait_hold_up_no_others() {
         page["items"].as_array().unwrap().iter().all(|action| action["status"] == "completed")
     })
     .await;
+}
+
+/// Statements that wait for a lock on a table.
+async fn held_up(service: &Service) -> usize {
+    let waiting = "SELECT query AS text FROM pg_stat_activity
+                   WHERE datname = current_database() AND application_name = 'orchestrator-bulk' AND wait_event_type = 'Lock'";
+    service.texts(waiting).await.len()
+}
+
+#[tokio::test]
+async fn choices_and_dry_runs_that_take_long_leave_the_others_a_connection() {
+    let service = Service::start().await;
+    let held = service.engine.db.begin().await.unwrap();
+    held.execute_unprepared("LOCK TABLE saga, dead_letter IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    // As if they had been chosen before.
+    let dry_runs = "
+        WITH made AS (
+            INSERT INTO bulk_action (id, subject, verb, status, dry_run, actor, reason, filter, rate, ramp, selected, progress,
+                created_at, updated_at)
+            SELECT gen_random_uuid(), 'letter', 'redrive', 'running', true, 'a', 'r', '{}', 1, '[]', 1, '{}', now(), now()
+            FROM generate_series(1, 5) RETURNING id
+        )
+        INSERT INTO bulk_item (action_id, place, subject_id, state) SELECT id, 1, gen_random_uuid(), 'chosen' FROM made";
+    service.engine.execute(dry_runs, vec![]).await.unwrap();
+    eventually("two are read for", async || held_up(&service).await >= 2).await;
+    let listed = service.get("/api/redrives").await;
+    assert_eq!((listed.status.as_u16(), held_up(&service).await), (200, 2), "{}", listed.text);
+    let body = json!({ "filter": { "step": "confirm" }, "action": "cancel", "reason": "closing time" });
+    let refused = service.post("/api/saga-actions", &body).await;
+    assert_eq!(refused.status, 503, "it is not waited for longer than for a connection: {}", refused.text);
+    held.commit().await.unwrap();
+    eventually("all dry runs are over", async || {
+        let page = service.get("/api/redrives").await.json();
+        page["items"].as_array().unwrap().iter().all(|action| action["finishedAt"].is_string())
+    })
+    .await;
+    make(&service, "/api/saga-actions", body).await;
 }

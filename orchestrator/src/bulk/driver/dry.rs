@@ -14,8 +14,11 @@ use crate::engine::handle::Verb;
 use crate::store::StoreError;
 use crate::store::bulk_drive::{Chosen, ItemChange, LetterHere, Round};
 
-/// Letters that are looked at in one commit.
-const PAGE: u32 = 500;
+/// Letters that are looked at in one commit, with their values, each of which may be of a mebibyte. Two dry runs of a
+/// process have theirs at a time ([`Bulk::turn`]).
+///
+/// [`Bulk::turn`]: crate::store::bulk::Bulk::turn
+const PAGE: u32 = 64;
 
 /// What a dry run found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +74,8 @@ impl Task {
         if !self.is_of_letters() {
             return self.fates_of_sagas(chosen).await;
         }
-        let (letters, sagas) = self.letters_and_sagas(chosen).await?;
+        let _turn = self.driver.store.turn().await;
+        let (letters, sagas) = self.letters_and_sagas(chosen, true).await?;
         let mut fate = |chosen: &Chosen| {
             let letter = letters.get(&chosen.subject);
             let saga = letter.and_then(|letter| letter.saga).and_then(|saga| sagas.get(&saga));

@@ -18,6 +18,8 @@ use crate::store::bulk_drive::{Chosen, ItemChange, LetterHere, Round};
 
 /// Letters that are sent at the same time: they share the lane's commits.
 const AT_A_TIME: u32 = 64;
+/// The same of letters whose values are edited: each may be of a mebibyte, and so may what is made of it.
+const EDITED_AT_A_TIME: u32 = 16;
 
 /// What became of one that was to be sent.
 enum Tried {
@@ -47,7 +49,10 @@ impl Task {
         }
         let (mut over, mut went) = (None, None);
         match next {
-            Next::Send { at_most } => went = Some(self.send(run, at_most.min(AT_A_TIME), &mut items).await?),
+            Next::Send { at_most } => {
+                let together = if self.action.patch.is_some() { EDITED_AT_A_TIME } else { AT_A_TIME };
+                went = Some(self.send(run, at_most.min(together), &mut items).await?);
+            }
             Next::Pause { until } => went = Some(Went::After(until.since(now))),
             Next::Outcomes => {}
             Next::Stop { failed, of } => {
@@ -173,7 +178,7 @@ impl Task {
     }
 
     async fn send_letters(&self, chosen: &[Chosen]) -> Result<Vec<Tried>, StoreError> {
-        let (letters, sagas) = self.letters_and_sagas(chosen).await?;
+        let (letters, sagas) = self.letters_and_sagas(chosen, self.action.patch.is_some()).await?;
         let send = async |chosen: &Chosen| {
             let letter = letters.get(&chosen.subject);
             let saga = letter.and_then(|letter| letter.saga).and_then(|saga| sagas.get(&saga));
@@ -205,13 +210,14 @@ impl Task {
         Ok(join_all(chosen.iter().map(send)).await)
     }
 
-    /// The letters as they are now, and the sagas they are about.
+    /// The letters as they are now, with their values or without, and the sagas they are about.
     pub(super) async fn letters_and_sagas(
         &self,
         chosen: &[Chosen],
+        values: bool,
     ) -> Result<(ById<LetterHere>, ById<(judge::SagaNow, saga_defs::saga::Saga)>), StoreError> {
         let ids: Vec<_> = chosen.iter().map(|chosen| chosen.subject).collect();
-        let letters = self.driver.store.letters_now(&ids).await?;
+        let letters = self.driver.store.letters_now(&ids, values).await?;
         let mut sagas: Vec<_> = letters.values().filter_map(|letter| letter.saga).collect();
         sagas.sort_unstable();
         sagas.dedup();
