@@ -103,7 +103,7 @@ pub async fn serve(
         api,
         forwarder: Forwarder::new(limits.forward).map_err(std::io::Error::other)?,
         feed: Feed::new(api_reads, limits.event_readers),
-        broker_looks: Semaphore::new(whereabouts::BROKER_LOOKS),
+        broker_looks: Arc::new(Semaphore::new(whereabouts::BROKER_LOOKS)),
         heartbeat: limits.event_heartbeat,
         stop: stop.clone(),
         document: OnceLock::new(),
