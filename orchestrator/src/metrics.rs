@@ -315,10 +315,14 @@ impl Metrics {
 
     /// A pass of the retention removed this.
     pub fn removed(&self, removed: &Removed) {
-        let Removed { days, sagas, keys, letters } = *removed;
-        for (what, count) in
-            [("journal_day", days), ("saga", sagas), ("request_key", keys), ("dead_letter", letters)]
-        {
+        let Removed { days, sagas, keys, letters, actions } = *removed;
+        for (what, count) in [
+            ("journal_day", days),
+            ("saga", sagas),
+            ("request_key", keys),
+            ("dead_letter", letters),
+            ("bulk_action", actions),
+        ] {
             self.removed.add(count, &[KeyValue::new("what", what)]);
         }
     }
@@ -370,7 +374,7 @@ mod tests {
         metrics.dead_letter("undecodable");
         metrics.publish(3);
         metrics.shards(8, 1);
-        metrics.removed(&Removed { days: 1, sagas: 12, keys: 11, letters: 0 });
+        metrics.removed(&Removed { days: 1, sagas: 12, keys: 11, letters: 0, actions: 2 });
         metrics.journal_age(Duration::from_secs(86_400));
         metrics.handled([Instant::now()]);
         metrics.waiting(5, Duration::from_millis(1_500));
