@@ -17,6 +17,7 @@ use crate::call::Call;
 use crate::dead_letters::DeadLetters;
 use crate::definitions::Definitions;
 use crate::error::{Error, Problem};
+use crate::participants::Participants;
 use crate::sagas::Sagas;
 
 /// How long an answer may take, unless the service was asked to wait itself.
@@ -154,6 +155,11 @@ impl Client {
     /// What operators did.
     pub fn audit(&self) -> Audit {
         Audit(self.clone())
+    }
+
+    /// Participants: who is asked at the moment.
+    pub fn participants(&self) -> Participants {
+        Participants(self.clone())
     }
 
     /// Dead letters.

@@ -55,6 +55,7 @@ mod error;
 mod http;
 mod ids;
 mod page;
+mod participants;
 mod sagas;
 mod why;
 mod words;
@@ -78,11 +79,12 @@ pub use error::{Error, FieldError, Problem, ProblemKind};
 pub use http::{Client, ClientBuilder};
 pub use ids::{BulkActionId, DeadLetterId, GroupId, SagaId};
 pub use page::{Page, Pages, Paging};
+pub use participants::{Participant, ParticipantOrder, ParticipantState, Participants};
 pub use sagas::{
     HistoryItem, Reason, Saga, SagaFilter, SagaStatus, Sagas, StartSaga, Step, StepError, StepKind,
     StepStatus,
 };
 pub use why::{
-    AwaitedCommand, Cause, Causes, CommandPlace, LastError, ParticipantGroup, PossibleVerb, RemainingStep,
-    Upcoming, UpcomingKind, WaitsFor, Why,
+    AwaitedCommand, Cause, Causes, CommandPlace, HeldParticipant, LastError, ParticipantGroup, PossibleVerb,
+    RemainingStep, Upcoming, UpcomingKind, WaitsFor, Why,
 };

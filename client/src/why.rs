@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::ids::{DeadLetterId, SagaId};
+use crate::participants::ParticipantState;
 use crate::sagas::SagaStatus;
 use crate::words::words;
 
@@ -15,6 +16,8 @@ words! {
         Reply = "reply",
         /// The end of a back-off.
         Retry = "retry",
+        /// A participant that is asked nothing at the moment.
+        Participant = "participant",
         /// An operator.
         Operator = "operator",
         /// Nothing: it has ended.
@@ -145,6 +148,26 @@ pub struct LastError {
     pub message: String,
 }
 
+/// A participant that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldParticipant {
+    /// Which.
+    pub participant: String,
+    /// How it is.
+    pub state: ParticipantState,
+    /// Why: `silence`, `failures` or `operator`.
+    pub cause: String,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// How many sagas wait for it.
+    pub waiting: u64,
+    /// When one command is let through to it next.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub next_probe_at: Option<OffsetDateTime>,
+}
+
 /// What a saga waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -166,6 +189,8 @@ pub struct Why {
     /// Since when.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
+    /// The participant of its command, where that is asked nothing at the moment.
+    pub held: Option<HeldParticipant>,
     /// The command that it is at; none when it has ended.
     pub command: Option<AwaitedCommand>,
     /// What happens next by itself; none: nothing, or it is not known when.

@@ -84,7 +84,7 @@ impl Look {
     /// `most` records. `None`: it is not among them.
     ///
     /// # Errors
-    /// The broker does not answer in time.
+    /// The broker does not answer in time, or has not given all of them by then.
     pub fn find(
         &self,
         since_ms: i64,
@@ -109,7 +109,11 @@ impl Look {
                 _ => {}
             }
         }
-        Ok(None)
+        Err(KafkaError::Unreachable {
+            question: format!("all of its records in time ({}/{})", self.topic, self.partition),
+            servers: self.settings.bootstrap_servers.clone(),
+            source: None,
+        })
     }
 
     /// Not every broker knows its records by their time: the embedded one does not.

@@ -5,6 +5,7 @@ mod bulk;
 mod claimant;
 mod inbox_topic;
 mod letter_groups;
+mod participants;
 mod shard_rows;
 
 use sea_orm_migration::prelude::*;
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(letter_groups::LetterGroups),
             Box::new(bulk::Bulk),
             Box::new(AuditChain),
+            Box::new(participants::Participants),
             Box::new(claimant::Claimant),
             Box::new(inbox_topic::InboxTopic),
         ]

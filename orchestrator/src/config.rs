@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use messaging::topics::{TopicError, TopicSpec};
 use participant::service::{Setting, SettingError, Settings, WORKER_SETTINGS, WorkerSettings};
@@ -11,6 +12,7 @@ use saga_defs::ids::ShardCount;
 use saga_defs::{Shipped, shipped};
 
 use crate::check;
+use crate::engine::participants::health::Limits;
 use crate::engine::{DEAD_LETTERS, EVENTS, INBOX};
 use crate::registration::folders::{Folders, FoldersError};
 
@@ -22,9 +24,12 @@ const SCHEMAS_DIR: &str = "SCHEMAS_DIR";
 const SHIPPED_DEFINITIONS: &str = "SHIPPED_DEFINITIONS";
 const DEFINITIONS_DIR: &str = "DEFINITIONS_DIR";
 const RETENTION_DAYS: &str = "RETENTION_DAYS";
+const HOLD_SAGAS: &str = "HOLD_SAGAS";
+const HOLD_SILENCE: &str = "HOLD_SILENCE";
+const HOLD_PROBE_MAX: &str = "HOLD_PROBE_MAX";
 const ALLOW_FORCED_OUTCOMES: &str = "ALLOW_FORCED_OUTCOMES";
 
-const OWN_SETTINGS: [Setting; 8] = [
+const OWN_SETTINGS: [Setting; 11] = [
     Setting::new(HTTP_ADDR, "Where the API listens, ADDRESS:PORT; port 0 is any free one")
         .or("127.0.0.1:8080"),
     Setting::new(
@@ -44,6 +49,14 @@ const OWN_SETTINGS: [Setting; 8] = [
         "After so many days from its end a saga leaves, with its journal and keys; 0: nothing leaves",
     )
     .or("0"),
+    Setting::new(
+        HOLD_SAGAS,
+        "A participant is asked nothing more after so many sagas in a row had no answer or a failure; 0: never by itself",
+    )
+    .or("10"),
+    Setting::new(HOLD_SILENCE, "But not before it has been without a good answer for so long").or("2s"),
+    Setting::new(HOLD_PROBE_MAX, "Then it is asked one thing after 1 s, and again after twice as long, up to this")
+        .or("30s"),
     Setting::new(
         ALLOW_FORCED_OUTCOMES,
         "true: bookings may force their payment's outcome, for demos and tests",
@@ -92,6 +105,8 @@ pub struct Config {
     pub folders: Folders,
     /// How many days ended sagas are kept; `None`: for ever.
     pub retention_days: Option<u32>,
+    /// When a participant is held.
+    pub holds: Limits,
     /// Whether bookings may force outcomes.
     pub allow_forced_outcomes: bool,
 }
@@ -137,10 +152,22 @@ impl Config {
                     text.parse::<u32>().ok().filter(|days| *days <= 36_500)
                 })
                 .map(|days| Some(days).filter(|&days| days > 0))?,
+            holds: Limits {
+                sagas: settings.read(HOLD_SAGAS, "a number from 0 to 1000", |text| {
+                    text.parse().ok().filter(|sagas| *sagas <= 1_000)
+                })?,
+                silence: settings.read(HOLD_SILENCE, "a time from 0s to 1h, e.g. 2s", up_to_an_hour)?,
+                last_probe: settings.read(HOLD_PROBE_MAX, "a time from 0s to 1h, e.g. 30s", up_to_an_hour)?,
+                ..Limits::default()
+            },
             allow_forced_outcomes: settings.switch(ALLOW_FORCED_OUTCOMES)?,
             base,
         })
     }
+}
+
+fn up_to_an_hour(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text).ok().filter(|time| *time <= Duration::from_secs(3_600))
 }
 
 /// The shipped definitions that the setting names; `None`: it names another one, or nothing at all.

@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod definitions;
 pub mod engine;
 pub mod metrics;
+pub mod participants;
 mod program;
 pub mod registration;
 pub mod retention;

@@ -65,6 +65,8 @@ struct Levels {
     stuck_sagas: Gauge<u64>,
     poll_age: Gauge<f64>,
     dependencies: Gauge<u64>,
+    held: Gauge<u64>,
+    held_back: Gauge<u64>,
 }
 
 impl Levels {
@@ -96,6 +98,14 @@ impl Levels {
             poll_age: age(
                 "saga.poll.age",
                 "Since when the consumer has not polled, or the engine's loop not turned.",
+            ),
+            held: gauge(
+                "saga.participant.held",
+                "Whether this process holds commands to the participant back, as it does not answer or is paused: 1, else 0.",
+            ),
+            held_back: gauge(
+                "saga.participant.waiting",
+                "Sagas of this process that wait for a held participant.",
             ),
             dependencies: gauge("saga.dependency.up", "Whether database and broker answer: 1, else 0."),
         }
@@ -266,6 +276,13 @@ impl Metrics {
         self.now.oldest.record(oldest.as_secs_f64(), &[]);
     }
 
+    /// Whether a participant is held, and how many sagas wait for it then.
+    pub fn participant(&self, participant: &str, held: bool, waiting: u64) {
+        let labels = [label("participant", participant)];
+        self.now.held.record(u64::from(held), &labels);
+        self.now.held_back.record(waiting, &labels);
+    }
+
     /// A reply of this age was taken from the inbox; `None`: its record has no timestamp.
     pub fn inbox_delay(&self, age: Option<Duration>) {
         if let Some(age) = age {
@@ -298,10 +315,14 @@ impl Metrics {
 
     /// A pass of the retention removed this.
     pub fn removed(&self, removed: &Removed) {
-        let Removed { days, sagas, keys, letters } = *removed;
-        for (what, count) in
-            [("journal_day", days), ("saga", sagas), ("request_key", keys), ("dead_letter", letters)]
-        {
+        let Removed { days, sagas, keys, letters, actions } = *removed;
+        for (what, count) in [
+            ("journal_day", days),
+            ("saga", sagas),
+            ("request_key", keys),
+            ("dead_letter", letters),
+            ("bulk_action", actions),
+        ] {
             self.removed.add(count, &[KeyValue::new("what", what)]);
         }
     }
@@ -353,12 +374,13 @@ mod tests {
         metrics.dead_letter("undecodable");
         metrics.publish(3);
         metrics.shards(8, 1);
-        metrics.removed(&Removed { days: 1, sagas: 12, keys: 11, letters: 0 });
+        metrics.removed(&Removed { days: 1, sagas: 12, keys: 11, letters: 0, actions: 2 });
         metrics.journal_age(Duration::from_secs(86_400));
         metrics.handled([Instant::now()]);
         metrics.waiting(5, Duration::from_millis(1_500));
         metrics.inbox_delay(Some(Duration::from_millis(20)));
         metrics.inbox_delay(None);
+        metrics.participant("payment", true, 7);
         metrics.backlog(3, 2, 60);
         let broker = Some("does not answer".to_owned());
         let health =
@@ -384,6 +406,8 @@ mod tests {
             "saga_in_flight 5",
             "saga_in_flight_oldest_age_seconds 1.5",
             "saga_inbox_delay_seconds_count 1",
+            r#"saga_participant_held{participant="payment"} 1"#,
+            r#"saga_participant_waiting{participant="payment"} 7"#,
             "saga_dead_letters_open 3",
             "saga_dead_letters_oldest_age_seconds 60",
             "saga_stuck_open 2",

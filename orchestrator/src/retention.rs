@@ -35,6 +35,8 @@ pub struct Removed {
     pub keys: u64,
     /// Closed dead letters.
     pub letters: u64,
+    /// Actions over many, and each of what they chose.
+    pub actions: u64,
 }
 
 /// Removes what has come to its age.
@@ -64,11 +66,12 @@ impl Retainer {
             };
             match passed {
                 Ok(removed) if removed == Removed::default() => {}
-                Ok(Removed { days, sagas, keys, letters }) => tracing::info!(
+                Ok(Removed { days, sagas, keys, letters, actions }) => tracing::info!(
                     days,
                     sagas,
                     keys,
                     letters,
+                    actions,
                     age_days = self.days,
                     "removed what has come to its age"
                 ),
@@ -149,8 +152,7 @@ impl Retainer {
     }
 
     /// Keys first, then their sagas, then letters, for which no saga must be there any more, then what was asked for
-    /// in numbers. `false`: another process is at
-    /// it.
+    /// in numbers. `false`: another process is at it.
     async fn remove_rows(&self, before: OffsetDateTime, removed: &mut Removed) -> Result<bool, StoreError> {
         let mut page = 0;
         loop {
@@ -179,7 +181,12 @@ impl Retainer {
             }
             tokio::time::sleep(BATCH_PAUSE).await;
         }
-        while let Step::More(..) = self.store.remove_actions(before).await? {
+        loop {
+            match self.store.remove_actions(before).await? {
+                Step::More(count, ()) => removed.actions += count,
+                Step::End(count) => break removed.actions += count,
+                Step::Busy => return Ok(false),
+            }
             tokio::time::sleep(BATCH_PAUSE).await;
         }
         Ok(true)

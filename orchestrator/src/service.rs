@@ -25,6 +25,7 @@ use crate::definitions::Definitions;
 use crate::engine::environment::System;
 use crate::engine::{Engine, EngineParts, EngineSettings};
 use crate::metrics::Metrics;
+use crate::participants::Desk;
 use crate::registration::Registrar;
 use crate::registration::folders::Plan;
 use crate::retention::Retainer;
@@ -79,19 +80,16 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let published = registrar.publish_plan(plan).await;
     published.map_err(|error| config::wrong_folder(&config.folders, error))?;
     let metrics = Metrics::new()?;
-    let settings = EngineSettings {
-        advertise_url: advertised(&config, address).into(),
-        incarnation: incarnation.clone().into(),
-        command_partitions: config.command_partitions,
-        event_partitions: config.topic_partitions,
-        answer_limit: ANSWER_LIMIT,
-    };
+    let advertised: Arc<str> = advertised(&config, address).into();
+    let desk = Desk::open(store.clone(), advertised.clone(), config.holds).await?;
+    let settings = engine_settings(&config, advertised, &incarnation);
     let parts = EngineParts {
         store: Arc::new(store.clone()),
         definitions: definitions.clone(),
         metrics: metrics.clone(),
         shard_count: config.shards,
         environment: Arc::new(System),
+        board: desk.board().clone(),
         settings,
     };
     let engine = Engine::start(parts, &config.base.kafka).await?;
@@ -112,12 +110,14 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         definitions: definitions.clone(),
         registrar,
         actions,
+        participants: desk.clone(),
         kafka: config.base.kafka.clone(),
         command_partitions: config.command_partitions,
         metrics: metrics.clone(),
         allow_forced_outcomes: config.allow_forced_outcomes,
     };
-    let looked_after = look_after(&config, &definitions, &store, reads, metrics, &stop).await?;
+    let kept = desk.keep(stop.clone());
+    let looked_after = look_after(&config, &definitions, &store, reads, metrics, kept, &stop).await?;
     announce(address);
     let watch = watch(&engine, || letters.is_finished(), &store, &stop);
     let served = api::serve(api, listener, stop.clone(), HttpLimits::default());
@@ -129,6 +129,16 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     engine.stop().await.context("the engine's lane panicked")?;
     letters.await.context("the dead-letter consumer panicked")??;
     died
+}
+
+fn engine_settings(config: &Config, advertise_url: Arc<str>, incarnation: &str) -> EngineSettings {
+    EngineSettings {
+        advertise_url,
+        incarnation: incarnation.into(),
+        command_partitions: config.command_partitions,
+        event_partitions: config.topic_partitions,
+        answer_limit: ANSWER_LIMIT,
+    }
 }
 
 /// Where other orchestrators reach this one.
@@ -156,13 +166,14 @@ async fn actions(
 }
 
 /// What goes on beside the engine until the service stops: new definitions are noticed, old rows leave, what waits for an
-/// operator is counted.
+/// operator is counted, participants' orders are kept.
 async fn look_after(
     config: &Config,
     definitions: &Definitions,
     store: &Store,
     reads: Reads,
     metrics: Arc<Metrics>,
+    kept: impl Future<Output = ()> + Send + 'static,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinHandle<()>> {
     let retainer = match config.retention_days {
@@ -179,7 +190,7 @@ async fn look_after(
         }
     };
     Ok(tokio::spawn(async move {
-        tokio::join!(fresh, folded, retained, counted);
+        tokio::join!(fresh, folded, retained, counted, kept);
     }))
 }
 

@@ -18,6 +18,8 @@ pub enum For {
     Reply,
     /// The end of a back-off.
     Retry,
+    /// A participant that is held: the next attempt is made when it is asked again.
+    Participant,
     /// An operator.
     Operator,
     /// Nothing: it has ended.
@@ -30,6 +32,7 @@ impl For {
         match self {
             Self::Reply => "reply",
             Self::Retry => "retry",
+            Self::Participant => "participant",
             Self::Operator => "operator",
             Self::Nothing => "nothing",
         }
@@ -118,15 +121,17 @@ pub struct Waits<'a> {
     pub last_error: Option<(StepIndex, Refusal)>,
 }
 
-/// What this saga waits for. `timeout_at` is when its attempt times out, if that is known.
+/// What this saga waits for. `timeout_at` is when its attempt times out, if that is known; `held` whether its participant is.
 pub fn waits<'a>(
     definition: &'a Definition,
     saga: &Saga,
     timeout_at: Option<Timestamp>,
+    held: bool,
     now: Timestamp,
 ) -> Waits<'a> {
     let what = match &saga.state {
         State::Awaiting(_) => For::Reply,
+        State::Backoff { .. } if held => For::Participant,
         State::Backoff { .. } => For::Retry,
         State::Stuck { .. } => For::Operator,
         State::Completed | State::Compensated => For::Nothing,
@@ -134,7 +139,7 @@ pub fn waits<'a>(
     Waits {
         what,
         command: saga.current().and_then(|at| command(definition, saga, at)),
-        upcoming: upcoming(definition, saga, timeout_at),
+        upcoming: upcoming(definition, saga, timeout_at, held),
         remaining: remaining(definition, saga),
         ways: ways(definition, saga, now),
         last_error: last_error(saga),
@@ -167,8 +172,15 @@ fn asked(definition: &Definition, saga: &Saga, event: &Event, at: Timestamp) -> 
     }
 }
 
-fn upcoming(definition: &Definition, saga: &Saga, timeout_at: Option<Timestamp>) -> Vec<Upcoming> {
+fn upcoming(
+    definition: &Definition,
+    saga: &Saga,
+    timeout_at: Option<Timestamp>,
+    held: bool,
+) -> Vec<Upcoming> {
     let own = match &saga.state {
+        // Its time stands still.
+        _ if held => None,
         State::Awaiting(at) => timeout_at.map(|limit| ("timeout", limit, Event::TimedOut(*at))),
         State::Backoff { next, until } => Some(("retry", *until, Event::RetryDue(*next))),
         State::Stuck { .. } | State::Completed | State::Compensated => None,

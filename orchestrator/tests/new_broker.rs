@@ -58,6 +58,7 @@ impl World {
             metrics: Metrics::new().unwrap(),
             shard_count: ShardCount::new(1).unwrap(),
             environment: Arc::new(System),
+            board: Arc::default(),
             settings: EngineSettings {
                 advertise_url: "http://here".into(),
                 incarnation: broker.incarnation().into(),

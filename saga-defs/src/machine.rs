@@ -9,6 +9,7 @@
 //! - A rejection compensates the steps *before* it, last first. A compensatable step in doubt is compensated *too*.
 //! - A pivot or retriable step in doubt is never compensated: it is tried until it succeeds or the saga is stuck.
 //! - After the pivot, or once a retriable step has begun, only forward.
+//! - A command that is withheld is not out: its attempt is the next one, and nothing of it can have happened.
 //! - A compensation that keeps failing ends in `stuck`, never in `compensated`.
 
 mod moved;
@@ -73,6 +74,7 @@ pub fn transition(definition: &Definition, saga: &Saga, event: &Event, moment: M
         Event::RetryDue(attempt) => mover.retry_due(*attempt),
         Event::DeadlinePassed => mover.cancel("deadline_exceeded", "the saga's deadline has passed"),
         Event::Unsendable { attempt, cause } => mover.unsendable(*attempt, cause),
+        Event::Withheld(attempt) => mover.withheld(*attempt),
         Event::Quarantined { cause } => mover.quarantined(cause),
         Event::LetterRedriven { letter, .. } => mover.letter_redriven(*letter),
         Event::Cancel { reason } => mover.cancel("cancelled", reason),
@@ -209,6 +211,15 @@ impl Mover<'_> {
         } else {
             self.stuck(attempt, cause);
         }
+        Ok(())
+    }
+
+    /// Nothing of the attempt is out, so it is still the next one.
+    fn withheld(&mut self, attempt: Try) -> Done {
+        if self.saga.state != State::Awaiting(attempt) {
+            return Err(self.stale());
+        }
+        self.saga.state = State::Backoff { next: attempt, until: self.moment.at };
         Ok(())
     }
 

@@ -49,7 +49,8 @@ pub struct Saga {
 pub enum State {
     /// A command is out. Left by its reply, by its timeout, by `cancel` or the deadline.
     Awaiting(Try),
-    /// The last attempt failed or timed out. Left when `until` comes, by `retry-now`, by a late reply, `cancel` or the deadline.
+    /// The last attempt failed or timed out, or the next was withheld. Left when `until` comes and the participant is asked, by
+    /// `retry-now`, by a late reply, `cancel` or the deadline.
     Backoff {
         /// The attempt that comes next.
         next: Try,
@@ -275,6 +276,9 @@ pub enum Event {
         /// Why.
         cause: Refusal,
     },
+    /// This attempt's command was not handed out: its participant is held, as it does not answer. The attempt comes when the
+    /// participant is asked again, and counts then.
+    Withheld(Try),
     /// The database refused this saga's own rows; it is parked so that its neighbours can go on.
     Quarantined {
         /// What the database said.

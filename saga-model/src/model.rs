@@ -137,7 +137,7 @@ impl<R: Rules> Run<R> {
         let moved = self.sagas.happen(world.saga, what)?;
         let mut next = world.clone();
         match (what, self.sagas.get(world.saga).current()) {
-            (Happening::Unsendable, Some(at)) => next.take_back(at),
+            (Happening::Unsendable | Happening::Withheld, Some(at)) => next.take_back(at),
             (Happening::Skip, Some(at)) => {
                 next.talk_mut(at.into()).skipped = true;
                 next.interventions_left.take_one();
@@ -198,7 +198,7 @@ impl<R: Rules> Model for Run<R> {
         if self.interventions.is_some() {
             actions.extend([Happening::Deadline, Happening::Cancel].map(Action::Saga));
             if !world.seen {
-                actions.push(Action::Saga(Happening::Unsendable));
+                actions.extend([Happening::Unsendable, Happening::Withheld].map(Action::Saga));
             }
         }
         if world.interventions_left.is_some() {

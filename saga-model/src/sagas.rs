@@ -34,6 +34,8 @@ pub(crate) enum Happening {
     Timer,
     /// The command that it wants to send cannot be built.
     Unsendable,
+    /// The command that it wants to send is not handed out.
+    Withheld,
     /// The deadline.
     Deadline,
     /// An operator.
@@ -132,11 +134,12 @@ impl<R: Rules> Sagas<R> {
             (Happening::Unsendable, State::Awaiting(at)) => {
                 Event::Unsendable { attempt: *at, cause: Refusal::new("unsendable", "") }
             }
+            (Happening::Withheld, State::Awaiting(at)) => Event::Withheld(*at),
             (
-                Happening::Timer | Happening::Unsendable,
+                Happening::Timer | Happening::Unsendable | Happening::Withheld,
                 State::Stuck { .. } | State::Completed | State::Compensated,
             )
-            | (Happening::Unsendable, State::Backoff { .. }) => return None,
+            | (Happening::Unsendable | Happening::Withheld, State::Backoff { .. }) => return None,
             (Happening::Deadline, _) => Event::DeadlinePassed,
             (Happening::Cancel, _) => Event::Cancel { reason },
             (Happening::RetryNow, _) => Event::RetryNow { reason },

@@ -42,6 +42,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
         20 => (sent, answer).prop_map(|(sent, answer)| Happening::Reply(sent, answer)),
         3 => Just(Happening::Timer),
         1 => Just(Happening::Unsendable),
+        1 => Just(Happening::Withheld),
         1 => Just(Happening::Deadline),
         1 => Just(Happening::Cancel),
         1 => Just(Happening::RetryNow),

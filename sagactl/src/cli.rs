@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::failure::{Exit, Failure};
 use crate::session::Session;
-use crate::{audit, bulk, dead_letter, definition, saga, why};
+use crate::{audit, bulk, dead_letter, definition, participant, saga, why};
 
 const ABOUT: &str = "Looks at sagas, dead letters and definitions, and acts on them";
 
@@ -153,6 +153,9 @@ pub(crate) enum Asking {
     Definition(definition::Verb),
     /// What everything open waits for, counted by cause
     Why,
+    /// Who is asked at the moment, and who is not
+    #[command(subcommand)]
+    Participant(participant::Verb),
     /// What operators did
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -167,6 +170,7 @@ impl Asking {
             Self::SagaAction(verb) => verb.run(session).await,
             Self::Definition(verb) => verb.run(session).await,
             Self::Why => why::causes(session).await,
+            Self::Participant(verb) => verb.run(session).await,
             Self::Audit(verb) => verb.run(session).await,
         }
     }

@@ -15,6 +15,7 @@ mod failure;
 mod history;
 mod output;
 mod paper;
+mod participant;
 mod saga;
 mod session;
 mod style;

@@ -42,6 +42,13 @@ fn told(why: &Answer) -> String {
         let _ = writeln!(text, "  {}{value}", painted(DIM, &format!("{name:<14}")));
     };
     pair("waits for", &format!("{}, for {}", why.waits_for, length(between(why.since, why.as_of))));
+    if let Some(held) = &why.held {
+        let state = painted(BAD, held.state.as_str());
+        pair(
+            "participant",
+            &format!("{} is {state}, {} wait", plain(&held.participant), count(held.waiting, "saga")),
+        );
+    }
     if let Some(command) = &why.command {
         of_command(command, &mut pair);
     }

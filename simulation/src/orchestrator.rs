@@ -176,6 +176,7 @@ impl Slot {
             metrics: self.release.metrics.clone(),
             shard_count: world.shard_count,
             environment: Arc::new(Surroundings(world.clone())),
+            board: Arc::default(),
             settings: EngineSettings {
                 advertise_url: format!("http://{}", self.name).into(),
                 incarnation: world.broker.incarnation(),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use messaging::embedded::{Fault, Request};
-use messaging::{ConsumerEvent, ConsumerLimits, Headers, Producer, Record, StartAt, fetch};
+use messaging::look::Look;
+use messaging::{ConsumerEvent, ConsumerLimits, Headers, KafkaError, Producer, Record, StartAt, fetch};
 
 use crate::cluster::{Cluster, DEADLINE, LIMITS, Member, Sink, Tale, by_partition, eventually};
 
@@ -274,4 +275,21 @@ async fn without_a_broker_it_stops_all_the_same() {
     cluster.broker().down().unwrap();
     let ConsumerEvent::Failed(_) = member.next().await else { panic!() };
     tokio::time::timeout(DEADLINE, member.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_look_without_time_does_not_say_that_a_record_is_not_there() {
+    let cluster = Cluster::any(1).await;
+    cluster.fill(1, 10).await;
+    let (settings, topic) = (cluster.settings.clone(), cluster.topic.clone());
+    let look = move |limit, wanted: i64| {
+        let look = Look::at(&settings, "anybody", &topic, 0, limit).unwrap();
+        look.find(0, 10, |record| record.offset == wanted)
+    };
+    let (found, nowhere, late) =
+        tokio::task::spawn_blocking(move || (look(DEADLINE, 7), look(DEADLINE, 10), look(Duration::ZERO, 7)))
+            .await
+            .unwrap();
+    assert_eq!((found.unwrap(), nowhere.unwrap()), (Some(7), None));
+    assert!(matches!(late, Err(KafkaError::Unreachable { .. })), "{late:?}");
 }

@@ -30,7 +30,7 @@ pub(crate) struct App {
     /// What those are told who listen to events.
     pub(crate) feed: Feed,
     /// Who may ask the broker something at the moment.
-    pub(crate) broker_looks: Semaphore,
+    pub(crate) broker_looks: Arc<Semaphore>,
     /// How often a quiet event stream gives a sign of life.
     pub(crate) heartbeat: Duration,
     /// Ends what only waits.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
 use saga_defs::Data;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -112,7 +112,8 @@ pub(crate) async fn make(app: &App, asked: &Asked, body: &Body, subject: Subject
     let (id, at) = (Uuid::now_v7(), clock::now());
     let Wanted { common, verb, audit, choice, filter, patch } = wanted;
     let reason = common.reason.unwrap_or_default();
-    let audit = AuditRow::new(at, ANONYMOUS, audit, &reason);
+    let what = json!({ "action": id, "dryRun": common.dry_run, "filter": filter });
+    let audit = AuditRow::new(at, ANONYMOUS, audit, &reason).changing(None, what);
     let new = NewAction {
         id,
         verb,
@@ -237,10 +238,15 @@ pub(crate) async fn cancel(app: &App, asked: &Asked, body: &Body, subject: Subje
     let key = request_key(&asked.headers, "cancel action", &id.to_string(), &body.fields)?;
     if before(&app.api.reads, key.as_ref()).await?.is_none() {
         let at = clock::now();
-        let audit = AuditRow::new(at, ANONYMOUS, "cancel-action", &reason.unwrap_or_default());
+        let is = |status: &str| json!({ "action": id, "status": status });
+        let audit = AuditRow::new(at, ANONYMOUS, "cancel-action", &reason.unwrap_or_default())
+            .changing(is("running"), is("cancelled"));
         let write = key.map(|key| write(key, id, at));
         match app.api.actions.store.cancel(subject, id, &audit, write.as_ref()).await {
             Ok(None) => return Err(none(&id.to_string())),
+            // Another request with this key was first.
+            Ok(Some(status))
+                if status != "running" && before(&app.api.reads, key.as_ref()).await?.is_some() => {}
             Ok(Some(status)) if status != "running" => {
                 let text = format!("the action is {status}; only a running one can be cancelled");
                 return Err(Problem::new(Kind::WrongState, text).in_state(&status, &["running"]));

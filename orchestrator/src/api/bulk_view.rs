@@ -174,7 +174,8 @@ pub(crate) struct ItemView {
     /// `remaining`, `waiting` (sent, without an outcome yet), `succeeded`, `failed_again`, `passed_over`, or of a dry run
     /// `examined`.
     outcome: String,
-    /// Why it was passed over, or what the dry run found: `send`, or why not.
+    /// Why it was passed over, or what the dry run found: `send`, or why not. `not_back` of a letter that no saga waits for:
+    /// it counts as succeeded, since it has not failed again.
     #[schema(required)]
     code: Option<String>,
     /// The same, for people.

@@ -14,7 +14,7 @@ use utoipa::{IntoResponses, PartialSchema, ToSchema};
 use super::problem::{FieldError, PROBLEM_JSON, ProblemView};
 use super::{
     audit, bookings, bulk_view, causes, dead_letters, definitions, events, letter_groups, letter_view, ops,
-    plan, redrives, saga_actions, sagas, verbs, whereabouts, why, wire,
+    participants, plan, redrives, saga_actions, sagas, verbs, whereabouts, why, wire,
 };
 use crate::versions::{ChangeView, Diverging, Replayed};
 
@@ -138,6 +138,8 @@ fn schemas() -> ComponentsBuilder {
     add!(bulk_view::DryRunView, redrives::RedriveManyRequest, saga_actions::SagaActionRequest);
     add!(definitions::DefinitionItem, definitions::DefinitionList, definitions::DefinitionView);
     add!(definitions::DefinitionStep, definitions::ModelCheckView, definitions::RegisterRequest);
+    add!(participants::ParticipantView, participants::ParticipantList, participants::OrderView);
+    add!(why::HoldView);
     add!(ops::Health, ops::Check);
     add!(plan::Plan, plan::VersionPlan, plan::OpenSagas);
     add!(ChangeView, Replayed, Diverging);

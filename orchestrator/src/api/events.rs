@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use utoipa::ToSchema;
 use warp::Reply;
 use warp::reply::Response;
@@ -277,8 +277,9 @@ impl Line {
                 rows = self.app.api.reads.moved(&[(saga, at)]).await?;
             }
         }
+        let mut quiet = self.quiet();
         while !ended {
-            let Some(told) = self.next(&mut receiver).await? else {
+            let Some(told) = self.next(&mut receiver, &mut quiet).await? else {
                 self.beat(":\n\n".to_owned());
                 continue;
             };
@@ -286,6 +287,7 @@ impl Line {
             if told.row.revision > at {
                 (at, ended) = (told.row.revision, is_last(&told.row));
                 self.tell(&told, &at.to_string()).await?;
+                quiet.reset();
             }
         }
         Ok(())
@@ -312,8 +314,9 @@ impl Line {
             // Meanwhile more was told than is kept for one who does not listen.
             (receiver, until) = self.app.feed.everything().await?;
         }
+        let mut quiet = self.quiet();
         loop {
-            let Some(told) = self.next(&mut receiver).await? else {
+            let Some(told) = self.next(&mut receiver, &mut quiet).await? else {
                 // With the place, so that one who resumes need not pass over again what was of no interest.
                 self.beat(format!(":\nid:{}\n\n", id_of(&at)));
                 continue;
@@ -322,6 +325,7 @@ impl Line {
                 advance(&mut at, &told.row);
                 if filter.wants(&told.row) {
                     self.tell(&told, &id_of(&at)).await?;
+                    quiet.reset();
                 }
             }
         }
@@ -344,17 +348,24 @@ impl Line {
         Ok(())
     }
 
-    /// The next transition; `None`: it is time for a sign of life.
-    async fn next(&self, receiver: &mut Receiver<Told>) -> Result<Option<Told>, Ended> {
+    /// When to send a sign of life next; to be reset whenever something is sent.
+    fn quiet(&self) -> Interval {
         let beat = self.app.heartbeat;
         let mut quiet = interval_at(Instant::now() + beat, beat);
+        quiet.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        quiet
+    }
+
+    /// The next transition; `None`: it is time for a sign of life.
+    async fn next(&self, receiver: &mut Receiver<Told>, quiet: &mut Interval) -> Result<Option<Told>, Ended> {
         tokio::select! {
             biased;
             () = self.app.stop.cancelled() => Err(Ended),
             () = self.out.closed() => Err(Ended),
+            // Before what is received: there may always be something, and nothing of it wanted here.
+            _ = quiet.tick() => Ok(None),
             // An error: the client is too far behind, and is cut off.
             told = receiver.recv() => told.map(Some).map_err(|_| Ended),
-            _ = quiet.tick() => Ok(None),
         }
     }
 

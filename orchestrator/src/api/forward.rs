@@ -5,9 +5,11 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+use super::app::etag;
 use super::body::Body;
 use super::mount::Asked;
 use super::problem::{Answer, Kind, Problem, chain};
+use crate::engine::handle::Expected;
 
 /// Marks a request that was passed on once, so that two processes that each take the other for the owner do not pass
 /// it to and fro.
@@ -86,10 +88,21 @@ pub(crate) enum Told {
 }
 
 impl Forwarder {
-    /// Asks an owner for something that it does once per key.
-    pub(crate) async fn post(&self, owner: &str, target: &str, key: &str, body: &saga_defs::Data) -> Told {
+    /// Asks an owner for something that it does once per key, and only at these revisions if there are any.
+    pub(crate) async fn post(
+        &self,
+        owner: &str,
+        target: &str,
+        key: &str,
+        expected: Option<&Expected>,
+        body: &saga_defs::Data,
+    ) -> Told {
         let url = format!("{}{target}", owner.trim_end_matches('/'));
-        let request = self.client.post(url).header(FORWARDED, "1").header("idempotency-key", key).json(body);
+        let mut request = self.client.post(url).header(FORWARDED, "1").header("idempotency-key", key);
+        for revision in expected.iter().flat_map(|expected| &expected.0) {
+            request = request.header(header::IF_MATCH, etag((*revision).into()));
+        }
+        let request = request.json(body);
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) => return Told::Nothing(chain(&error)),

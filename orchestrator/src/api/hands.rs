@@ -15,7 +15,7 @@ use super::dead_letters::REDRIVE_ROUTE;
 use super::forward::{Forwarder, Told};
 use super::idempotency::key_of;
 use crate::bulk::hands::{ActOnSaga, Done, Hands, SendLetter};
-use crate::engine::handle::{Act, ActError, ActOnLetter, LetterVerb, RequestKey};
+use crate::engine::handle::{Act, ActError, ActOnLetter, Expected, LetterVerb, RequestKey};
 use crate::store::queries::Reads;
 
 /// The hands of this process.
@@ -43,7 +43,7 @@ impl OwnHands {
                 Done::NotNow(error.to_string())
             }
             ActError::NotHere { owner: Some(owner) } => {
-                match self.forwarder.post(&owner, target, &own.key, &own.body).await {
+                match self.forwarder.post(&owner, target, &own.key, own.expected.as_ref(), &own.body).await {
                     Told::Answer(status, _) if status.is_success() => Done::Yes,
                     Told::Answer(status, detail)
                         if status.is_server_error()
@@ -78,13 +78,14 @@ struct Own {
     key: String,
     body: Data,
     request: RequestKey,
+    expected: Option<Expected>,
 }
 
 impl Own {
     fn new(action: Uuid, subject: Uuid, route: &str, body: Data) -> Self {
         let key = key_text(action, subject);
         let request = key_of(&key, route, &subject.to_string(), &body);
-        Self { key, body, request }
+        Self { key, body, request, expected: None }
     }
 }
 
@@ -134,13 +135,14 @@ impl Hands for OwnHands {
         let mut body = Data::new();
         body.insert("reason".to_owned(), act.reason.to_string().into());
         let own = Own::new(act.action, act.saga.as_uuid(), act.verb.as_str(), body);
+        let own = Own { expected: act.expected.clone(), ..own };
         let target = format!("/api/sagas/{}/{}", act.saga, act.verb.as_str());
         let asked = Act {
             saga: act.saga,
             verb: act.verb,
             reason: act.reason,
             actor: ANONYMOUS.into(),
-            expected: None,
+            expected: act.expected,
             key: Some(own.request),
         };
         match self.engine.act(asked).await {

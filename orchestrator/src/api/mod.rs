@@ -26,6 +26,7 @@ mod letter_groups;
 mod letter_view;
 mod mount;
 mod ops;
+mod participants;
 mod plan;
 mod preferences;
 mod problem;
@@ -59,6 +60,7 @@ use self::forward::Forwarder;
 pub use self::server::HttpLimits;
 use crate::definitions::Definitions;
 use crate::metrics::Metrics;
+use crate::participants::Desk;
 use crate::registration::Registrar;
 use crate::store::queries::Reads;
 
@@ -74,6 +76,8 @@ pub struct Api {
     pub registrar: Registrar,
     /// Actions over many letters or sagas.
     pub actions: Actions,
+    /// Participants that are held, and their operators' orders.
+    pub participants: Desk,
     /// The broker, for those who ask where a command lies.
     pub kafka: KafkaSettings,
     /// Partitions of each command topic.
@@ -99,7 +103,7 @@ pub async fn serve(
         api,
         forwarder: Forwarder::new(limits.forward).map_err(std::io::Error::other)?,
         feed: Feed::new(api_reads, limits.event_readers),
-        broker_looks: Semaphore::new(whereabouts::BROKER_LOOKS),
+        broker_looks: Arc::new(Semaphore::new(whereabouts::BROKER_LOOKS)),
         heartbeat: limits.event_heartbeat,
         stop: stop.clone(),
         document: OnceLock::new(),

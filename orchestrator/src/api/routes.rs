@@ -11,8 +11,8 @@ use super::candidate::candidate;
 use super::mount::{Routes, asked};
 use super::server::HttpLimits;
 use super::{
-    audit, bookings, causes, dead_letters, definitions, events, letter_groups, ops, plan, redrives,
-    saga_actions, sagas, verbs, why,
+    audit, bookings, causes, dead_letters, definitions, events, letter_groups, ops, participants, plan,
+    redrives, saga_actions, sagas, verbs, why,
 };
 
 /// Mounts every route.
@@ -37,6 +37,9 @@ pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
         .mount::<verbs::__path_redrive, _>(post().then(verbs::redrive))
         .mount::<verbs::__path_skip, _>(post().then(verbs::skip))
         .mount::<verbs::__path_retry_now, _>(post().then(verbs::retry_now))
+        .mount::<participants::__path_list_participants, _>(get().then(participants::list_participants))
+        .mount::<participants::__path_pause_participant, _>(post().then(participants::pause_participant))
+        .mount::<participants::__path_resume_participant, _>(post().then(participants::resume_participant))
         .mount::<audit::__path_list_audit, _>(get().then(audit::list_audit))
         .mount::<dead_letters::__path_list_letters, _>(get().then(dead_letters::list_letters))
         .mount::<letter_groups::__path_list_groups, _>(get().then(letter_groups::list_groups))

@@ -93,7 +93,8 @@ pub(crate) async fn start_saga_action(app: Arc<App>, asked: Asked, body: Body) -
     let ramp: &[u32] = if word.as_deref() == Some("redrive") { &DEFAULT_RAMP } else { &[] };
     let common = Common::of(&mut fields, ramp);
     let filter = fields.object("filter").unwrap_or_default();
-    let named = !filter.is_empty();
+    // A condition that is null is none.
+    let named = filter.values().any(|value| !value.is_null());
     let mut conditions = Fields::new(filter.clone());
     let status = conditions.optional_word("status", &Status::ALL.map(Status::as_str));
     let status = status.and_then(|text| Status::parse(&text));

@@ -10,7 +10,7 @@ use saga_defs::ids::ShardCount;
 use saga_defs::saga::Saga;
 use saga_defs::time::Timestamp;
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use utoipa::ToSchema;
 
 use super::app::App;
@@ -132,8 +132,8 @@ pub(crate) async fn whereabouts(
         partition,
         search: search.map(|decided| (decided.at, command.id.to_string(), command.at.attempt.0.to_string())),
     };
-    let (found, reading) = match app.broker_looks.try_acquire() {
-        Ok(_turn) => asked.ask().await,
+    let (found, reading) = match app.broker_looks.clone().try_acquire_owned() {
+        Ok(turn) => asked.ask(turn).await,
         Err(_) => {
             (Ok(None), Err("as many people ask the broker as it is asked for at once; ask again".to_owned()))
         }
@@ -167,15 +167,17 @@ struct Question {
 type BrokerSaid = (Result<Option<i64>, String>, Result<Reading, String>);
 
 impl Question {
-    async fn ask(self) -> BrokerSaid {
+    async fn ask(self, turn: OwnedSemaphorePermit) -> BrokerSaid {
         let (answer, answered) = oneshot::channel();
-        // Closing the client takes a while, and nobody waits for that.
+        // Closing the client takes a while, and nobody waits for that; but its turn lasts as long, for so does its thread.
         tokio::task::spawn_blocking(move || {
             let look = Look::at(&self.settings, &self.group, &self.topic, self.partition, BROKER_LIMIT);
             match &look {
                 Ok(look) => drop(answer.send(self.of(look))),
                 Err(error) => drop(answer.send((Err(said(error)), Err(said(error))))),
             }
+            drop(look);
+            drop(turn);
         });
         let silent = || "the broker does not answer in time".to_owned();
         match tokio::time::timeout(BROKER_LIMIT * 2, answered).await {

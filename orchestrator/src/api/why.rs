@@ -20,6 +20,7 @@ use super::whereabouts::{GroupView, Out, PlaceView, whereabouts};
 use super::wire::{ErrorView, StatusView, step_name};
 use crate::engine::clock;
 use crate::engine::handle::{ActError, Looked};
+use crate::participants::Participant;
 use crate::why::{Command, For, Passed, Published, Waits, waits};
 
 /// How long the owner has to say what is in its memory.
@@ -102,6 +103,50 @@ pub(crate) struct LastErrorView {
     error: ErrorView,
 }
 
+/// A participant that is held.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = HeldParticipant)]
+pub(crate) struct HoldView {
+    participant: String,
+    /// `held`, `paused` or `ramping`.
+    state: String,
+    /// `silence`, `failures` or `operator`.
+    cause: String,
+    #[schema(format = DateTime)]
+    since: String,
+    /// How many sagas wait for it.
+    waiting: u64,
+    /// When one command is let through to it next; null where none is.
+    #[schema(required, format = DateTime)]
+    next_probe_at: Option<String>,
+}
+
+impl HoldView {
+    fn of(participant: &Participant) -> Option<Self> {
+        Some(Self {
+            participant: participant.name.to_string(),
+            state: participant.state.clone(),
+            cause: participant.cause?.as_str().to_owned(),
+            since: participant.since?.to_string(),
+            waiting: participant.waiting,
+            next_probe_at: participant.next_probe.map(|at| at.to_string()),
+        })
+    }
+
+    fn sentence(&self) -> String {
+        let Self { participant, state, cause, since, .. } = self;
+        let why = match cause.as_str() {
+            "operator" => "an operator paused it",
+            "failures" => "it only fails",
+            _ => "it does not answer",
+        };
+        let then =
+            if state == "ramping" { "It comes back by and by." } else { "No attempt is counted meanwhile." };
+        format!(" {participant} is {state} since {since}: {why}. {then}")
+    }
+}
+
 /// What a saga waits for.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -115,8 +160,12 @@ pub(crate) struct WhyView {
     revision: u32,
     /// Everything below in a sentence.
     summary: String,
-    /// `reply`, `retry`, `operator` or `nothing`.
+    /// `reply`, `retry`, `participant`, `operator` or `nothing`.
     waits_for: &'static str,
+    /// The participant of its command, where that is asked nothing at the moment: the attempt is not made, or its timeout
+    /// stands still.
+    #[schema(required)]
+    held: Option<HoldView>,
     /// Since when.
     #[schema(format = DateTime)]
     since: String,
@@ -181,7 +230,8 @@ async fn view(
 ) -> Result<WhyView, Problem> {
     let now = clock::now();
     let timeout_at = looked.ok().and_then(|looked| looked.wake).and_then(|wake| wake.timeout_at);
-    let waits = waits(definition, saga, timeout_at, now);
+    let held = held(app, definition, saga).await?;
+    let waits = waits(definition, saga, timeout_at, held.is_some(), now);
     let mut since = saga.updated_at;
     let mut out = None;
     if let (For::Reply, Some(command)) = (waits.what, &waits.command) {
@@ -202,8 +252,9 @@ async fn view(
         version: saga.definition.version,
         status: saga.status().into(),
         revision: saga.revision.0,
-        summary: summary(&waits, since, out.as_ref()),
+        summary: summary(&waits, since, out.as_ref(), held.as_ref()),
         waits_for: waits.what.as_str(),
+        held,
         since: since.to_string(),
         next: upcoming().next(),
         upcoming: upcoming().collect(),
@@ -230,6 +281,14 @@ async fn view(
     })
 }
 
+/// The participant that a saga waits for, if that is held.
+async fn held(app: &App, definition: &Definition, saga: &Saga) -> Result<Option<HoldView>, Problem> {
+    let (State::Awaiting(at) | State::Backoff { next: at, .. }) = &saga.state else { return Ok(None) };
+    let Some(step) = definition.step(at.step) else { return Ok(None) };
+    let all = app.api.participants.all([step.participant.clone()]).await?;
+    Ok(all.iter().find(|one| one.name == step.participant).and_then(HoldView::of))
+}
+
 fn command_view(command: &Command<'_>, what: For, out: Option<Out>) -> CommandView {
     let (place, group) = out.map(|out| out.views(command)).unzip();
     CommandView {
@@ -249,11 +308,13 @@ fn command_view(command: &Command<'_>, what: For, out: Option<Out>) -> CommandVi
     }
 }
 
-fn summary(waits: &Waits<'_>, since: Timestamp, out: Option<&Out>) -> String {
+fn summary(waits: &Waits<'_>, since: Timestamp, out: Option<&Out>, held: Option<&HoldView>) -> String {
     let Some(command) = &waits.command else {
         return match waits.what {
             For::Nothing => "It has ended.".to_owned(),
-            For::Reply | For::Retry | For::Operator => "Its definition has no such step.".to_owned(),
+            For::Reply | For::Retry | For::Participant | For::Operator => {
+                "Its definition has no such step.".to_owned()
+            }
         };
     };
     let undo = if command.at.direction == Direction::Compensation { "undo " } else { "" };
@@ -262,9 +323,13 @@ fn summary(waits: &Waits<'_>, since: Timestamp, out: Option<&Out>) -> String {
     let mut text = match waits.what {
         For::Reply => format!("Since {since} it waits for {participant}'s reply to {undo}{step}, {attempt}."),
         For::Retry => format!("Since {since} it waits to try {undo}{step} again, {attempt}."),
+        For::Participant => {
+            format!("Since {since} it waits until {participant} is asked again for {undo}{step}, {attempt}.")
+        }
         For::Operator => format!("Since {since} it is stuck at {undo}{step} and waits for an operator."),
         For::Nothing => "It has ended.".to_owned(),
     };
+    text.extend(held.map(HoldView::sentence));
     if let Some(out) = out {
         let topic = command.topic();
         let partition = out.partition;

@@ -21,14 +21,14 @@ use crate::engine::clock;
 use crate::store::StoreError;
 use crate::store::bulk::{Action, Bulk};
 
-/// Actions that one process drives at a time.
+/// Actions that one process drives at a time; those that only wait have their turn now and then.
 const AT_A_TIME: usize = 16;
 /// How often it is looked for actions that nobody drives.
 const LOOK: Duration = Duration::from_millis(500);
 /// Between two looks at outcomes.
 const OUTCOMES: Duration = Duration::from_millis(200);
-/// After so long without one, between two looks at outcomes.
-const SLOW_OUTCOMES: Duration = Duration::from_secs(2);
+/// An action of which nothing has come for this long is put aside, so that those that wait hold up no others.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// When something did not go, it is tried again after this long.
 const AGAIN: Duration = Duration::from_millis(500);
 /// A driver that has nothing to write says at least so often that it is there.
@@ -58,7 +58,9 @@ enum Went {
     On,
     /// More after this long.
     After(Duration),
-    /// It is finished, or somebody else drives it.
+    /// It only waits: others may have their turn.
+    Aside,
+    /// It is finished, or somebody else drives it, or it is to be given back.
     Over,
 }
 
@@ -100,33 +102,40 @@ impl Driver {
 impl Task {
     async fn run(mut self) {
         let id = self.action.id;
-        tracing::info!(action = %id, verb = self.action.verb, selected = self.action.selected, "driving an action");
+        tracing::debug!(action = %id, verb = self.action.verb, selected = self.action.selected, "driving an action");
         let driven = if self.action.dry_run { self.examine().await } else { self.drive().await };
-        // Whether the last write happened is not known: the lease ends by itself, and whoever has it then reads what
-        // there is.
-        if let Err(error) = driven {
-            tracing::warn!(action = %id, %error, "an action is left alone until its lease ends");
-        } else if let Err(error) = self.driver.store.release(id, self.token).await {
+        let (store, token) = (&self.driver.store, self.token);
+        let left = match driven {
+            Ok(Went::Aside) => store.put_aside(id, token).await,
+            Ok(_) => store.release(id, token).await,
+            // Whether the last write happened is not known: the lease ends by itself, and whoever has it then reads what
+            // there is.
+            Err(error) => {
+                tracing::warn!(action = %id, %error, "an action is left alone until its lease ends");
+                return;
+            }
+        };
+        if let Err(error) = left {
             tracing::debug!(action = %id, %error, "the lease of an action ends by itself");
         }
     }
 
-    /// Does what is to be done, round by round.
-    async fn drive(&mut self) -> Result<(), StoreError> {
+    /// Does what is to be done, round by round. How it was left: [`Went::Aside`] or [`Went::Over`].
+    async fn drive(&mut self) -> Result<Went, StoreError> {
         let progress = serde_json::from_value::<Progress>(self.action.progress.clone()).unwrap_or_default();
         let mut run = Run::new(self.plan(), progress, clock::now());
-        let mut quiet = Quiet::new();
+        let mut quiet = Quiet { since: Timestamp::from_utc(self.action.updated_at), renewed: clock::now() };
         loop {
             match self.round(&mut run, &mut quiet).await? {
                 Went::On => {}
-                Went::Over => return Ok(()),
+                left @ (Went::Aside | Went::Over) => return Ok(left),
                 Went::After(pause) => tokio::select! {
-                    () = self.stop.cancelled() => return Ok(()),
+                    () = self.stop.cancelled() => return Ok(Went::Over),
                     () = tokio::time::sleep(pause) => {}
                 },
             }
             if self.stop.is_cancelled() {
-                return Ok(());
+                return Ok(Went::Over);
             }
         }
     }
@@ -140,24 +149,15 @@ impl Task {
     }
 }
 
-/// How long nothing has happened.
+/// Since when nothing has come of an action, and its lease has not been renewed.
 struct Quiet {
     since: Timestamp,
     renewed: Timestamp,
 }
 
 impl Quiet {
-    fn new() -> Self {
-        Self { since: clock::now(), renewed: clock::now() }
-    }
-
-    fn over(&mut self, now: Timestamp) {
+    const fn over(&mut self, now: Timestamp) {
         *self = Self { since: now, renewed: now };
-    }
-
-    fn pause(&self, now: Timestamp) -> Duration {
-        let waited = now.since(self.since);
-        if waited > Duration::from_secs(30) { SLOW_OUTCOMES } else { OUTCOMES }
     }
 }
 

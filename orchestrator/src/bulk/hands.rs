@@ -7,7 +7,7 @@ use saga_defs::ids::{DeadLetterId, SagaId};
 use uuid::Uuid;
 
 use crate::dead_letters::edit::Edit;
-use crate::engine::handle::Verb;
+use crate::engine::handle::{Expected, Verb};
 
 /// One letter to send.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct ActOnSaga {
     pub saga: SagaId,
     /// What.
     pub verb: Verb,
+    /// The revision it was chosen at, where it is to be left alone at any other.
+    pub expected: Option<Expected>,
     /// Why, in the operator's words.
     pub reason: Arc<str>,
 }

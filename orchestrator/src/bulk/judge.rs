@@ -1,5 +1,7 @@
 //! What would become of a letter or a saga, before anything is sent. Pure.
 
+use std::time::Duration;
+
 use saga_defs::ids::Direction;
 use saga_defs::saga::Status;
 
@@ -116,13 +118,43 @@ pub fn letter(letter: Option<&LetterNow>, saga: Option<&SagaNow>) -> Fate {
     }
 }
 
-/// How a letter that was sent came out, by its status; `None`: it is not known yet.
-pub fn letter_outcome(status: Option<&str>) -> Option<Outcome> {
-    match status {
-        Some("redriven") => None,
-        Some("resolved") => Some(Outcome::Succeeded),
-        // Open again; or put aside since, which only an open one can be; or no longer kept, without ever being resolved.
-        Some(_) | None => Some(Outcome::FailedAgain),
+/// Of a letter that no saga waits for nothing is heard when it does what it is for, and soon when it does not: after this
+/// long it is taken as done.
+pub const NOT_BACK_AFTER: Duration = Duration::from_secs(30);
+
+/// What has become of a letter that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LetterSent {
+    /// Nothing yet.
+    UnderWay,
+    /// Its saga moved on, or its record was read.
+    Resolved,
+    /// Nothing for [`NOT_BACK_AFTER`], and no saga waits for it.
+    NotBack,
+    /// It is open again; or put aside since, which only an open one can be.
+    Back,
+}
+
+impl LetterSent {
+    /// As in the API, and a sentence, where that is not what one would think.
+    pub fn remark(self) -> Option<(&'static str, String)> {
+        let seconds = NOT_BACK_AFTER.as_secs();
+        (self == Self::NotBack).then(|| {
+            let note = format!(
+                "no saga waits for it: it counts as done, since it has not failed again within {seconds} seconds"
+            );
+            ("not_back", note)
+        })
+    }
+}
+
+/// How a letter that was sent came out; `None`: it is not known yet.
+pub const fn letter_outcome(sent: Option<LetterSent>) -> Option<Outcome> {
+    match sent {
+        Some(LetterSent::UnderWay) => None,
+        Some(LetterSent::Resolved | LetterSent::NotBack) => Some(Outcome::Succeeded),
+        // It is no longer kept, without ever being resolved.
+        Some(LetterSent::Back) | None => Some(Outcome::FailedAgain),
     }
 }
 

@@ -2,8 +2,8 @@
 //! argument, and what has come of it so far is a value that is kept with the action.
 //!
 //! A ramp of 1, 5, 50 means: send one and wait for its outcome, then five, then fifty, then the rest. More than one in ten
-//! of the last [`WINDOW`] outcomes of a step that are failures stop it. The rest goes out at the given rate, with at most
-//! [`MAX_WAITING`] outcomes outstanding.
+//! of the last [`WINDOW`] outcomes of a step that are failures stop it. The rest goes out at the given rate. At no
+//! time are more than [`MAX_WAITING`] outcomes outstanding.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -182,10 +182,8 @@ impl Run {
 
     /// How many may be sent before an outcome is needed.
     fn room(&self) -> u32 {
-        match self.steps_end() {
-            Some(end) => end.saturating_sub(self.progress.sent),
-            None => MAX_WAITING.saturating_sub(self.progress.waiting()),
-        }
+        let of_step = self.steps_end().map_or(u32::MAX, |end| end.saturating_sub(self.progress.sent));
+        of_step.min(MAX_WAITING.saturating_sub(self.progress.waiting()))
     }
 
     /// How many are sent when the present step ends; `None` for the rest.

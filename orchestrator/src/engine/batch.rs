@@ -3,6 +3,7 @@
 
 mod draft;
 pub use draft::ShardEffect;
+mod holds;
 mod inputs;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,8 @@ use saga_defs::saga::{Refusal, Saga, Status, Try};
 use saga_defs::time::Timestamp;
 
 use super::handle::{Act, ActError, ActOnLetter, StartError, StartSaga};
+use super::participants::Participants;
+use super::participants::parked::Rank;
 use super::publisher::Outgoing;
 use super::records::RecordMaker;
 use super::shards::{Shards, Wake};
@@ -48,6 +51,8 @@ pub enum Input {
     Letter(Box<ActOnLetter>),
     /// A saga's time has come.
     Due(Shard, SagaId),
+    /// A saga that waited for its participant may go on.
+    Released(Shard, SagaId),
     /// The broker does not take a command.
     Refused(SagaId, Try, Refusal),
     /// The broker does not take the copy of a letter.
@@ -108,6 +113,10 @@ pub struct Batch {
     pub moved: HashMap<SagaId, MovedSaga>,
     /// Due sagas that nothing happened to: when they wake next.
     pub rearmed: Vec<(Shard, SagaId, Option<Wake>)>,
+    /// Due sagas whose participants are held: whom each waits for.
+    pub parked: Vec<(Arc<str>, SagaId, Rank)>,
+    /// How participants are, after what the inputs tell of them.
+    pub participants: Participants,
     /// What to publish after the commit, in order.
     pub outgoing: Vec<Outgoing>,
     /// What to tell whom, by the input's position.
@@ -135,6 +144,8 @@ pub struct Context<'a> {
     pub definitions: &'a Definitions,
     /// Makes records.
     pub records: &'a RecordMaker,
+    /// How participants are.
+    pub participants: &'a Participants,
     /// The broker's incarnation.
     pub incarnation: &'a str,
     /// Now.

@@ -1,6 +1,7 @@
 //! The lane: the one loop that moves sagas. Inputs in, one decision, one commit, then answers and commands out.
 
 mod gather;
+mod holds;
 mod stopped;
 mod takeover;
 
@@ -24,6 +25,8 @@ use super::batch::{Batch, Context, Held, Input, Reply};
 use super::bus::Group;
 use super::environment::Environment;
 use super::handle::{ActError, Answer, Asked, RETRY_AFTER, Shown, StartError};
+use super::participants::Participants;
+use super::participants::parked::Parked;
 use super::publisher::{Outgoing, Publisher, Settled};
 use super::rebalance::Rebalance;
 use super::records::RecordMaker;
@@ -85,6 +88,10 @@ pub struct Lane {
     pub(super) last_look: Instant,
     /// Starts that wait for a shard or for room.
     pub(super) held: VecDeque<Asked>,
+    /// How participants are, and whom they keep waiting.
+    pub(super) participants: Participants,
+    pub(super) parked: Parked,
+    pub(super) notices: holds::Notices,
 }
 
 /// One input, when it came, and who waits for its answer.
@@ -130,10 +137,14 @@ enum Outcome {
 
 impl Lane {
     pub(super) fn new(parts: EngineParts, sources: Sources, publisher: Publisher, shown: Arc<Shown>) -> Self {
+        let (participants, read) = parts.board.begin(parts.environment.now());
         let (high, low) = parts.environment.random();
         let claimant = Claimant::new(&parts.settings.advertise_url, Uuid::from_u64_pair(high, low));
         Self {
             claimant,
+            participants,
+            parked: Parked::default(),
+            notices: holds::Notices::new(parts.board, read),
             maker: RecordMaker::new(parts.definitions.catalog(), &parts.settings),
             store: parts.store,
             environment: parts.environment,
@@ -237,6 +248,7 @@ impl Lane {
             taken_keys: &taken_keys,
             definitions: &self.definitions,
             records: &self.maker,
+            participants: &self.participants,
             incarnation: &self.settings.incarnation,
             now: self.environment.now(),
             traced: telemetry::recorder().is_some(),
@@ -303,6 +315,10 @@ impl Lane {
         for (shard, saga, wake) in batch.rearmed {
             self.shards.set_wake(shard, saga, wake);
         }
+        self.participants = batch.participants;
+        for (participant, saga, rank) in batch.parked {
+            self.parked.park(participant, saga, rank);
+        }
         // A shard that was lost while the commit was unanswered: its owner does the rest.
         let ours = |shard: Shard| self.shards.get(shard).is_some();
         let moved: Vec<_> = batch.moved.into_iter().filter(|(_, moved)| ours(moved.shard)).collect();
@@ -312,6 +328,7 @@ impl Lane {
             .filter(|outgoing| outgoing.origin.is_none_or(|origin| ours(origin.shard())))
             .collect();
         for (id, moved) in moved {
+            self.parked.unpark(id);
             self.shards.set_wake(moved.shard, id, moved.wake);
             self.remember(id, moved.held);
         }
@@ -408,7 +425,10 @@ impl Lane {
         match input {
             Input::Record(_, record) => record.headers.text("saga-id").and_then(|text| text.parse().ok()),
             Input::Act(act) => Some(act.saga),
-            Input::Due(_, saga) | Input::Refused(saga, _, _) | Input::Quarantine(saga, _) => Some(*saga),
+            Input::Due(_, saga)
+            | Input::Released(_, saga)
+            | Input::Refused(saga, _, _)
+            | Input::Quarantine(saga, _) => Some(*saga),
             Input::Start(..) | Input::Letter(_) | Input::CopyRefused(..) => None,
         }
     }

@@ -11,6 +11,7 @@ pub mod deliveries;
 pub mod environment;
 pub mod handle;
 pub mod lane;
+pub mod participants;
 pub mod publisher;
 pub mod rebalance;
 pub mod records;
@@ -33,6 +34,7 @@ use self::bus::{Bus, Group};
 use self::environment::Environment;
 use self::handle::{EngineHandle, Shown};
 use self::lane::{Lane, Sources};
+use self::participants::board::Board;
 use self::storage::Storage;
 use crate::definitions::Definitions;
 use crate::metrics::Metrics;
@@ -94,6 +96,8 @@ pub struct EngineParts {
     pub shard_count: ShardCount,
     /// Time and chance.
     pub environment: Arc<dyn Environment>,
+    /// What operators say of participants, and what is shown of them.
+    pub board: Arc<Board>,
     /// The rest.
     pub settings: EngineSettings,
 }

@@ -112,6 +112,14 @@ impl Recovery<'_> {
         }
     }
 
+    /// The commands that these sagas wait for the replies to, as they were published.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn commands_of(&self, sagas: &[SagaId]) -> Result<Vec<Outgoing>, StoreError> {
+        self.waiting_commands(sagas, &HashSet::new()).await
+    }
+
     async fn waiting_commands(
         &self,
         sagas: &[SagaId],

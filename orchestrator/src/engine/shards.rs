@@ -367,12 +367,7 @@ const NEVER: Timestamp = Timestamp::from_unix_millis(i64::MAX);
 /// When a saga wakes by itself after a move at `now`; `None` if it waits for nothing. `seq` is the journal row that
 /// asked for its command, if that move did. A deadline that has passed counts no more: it had its chance.
 pub fn wake_of(definition: &Definition, saga: &Saga, now: Timestamp, seq: Option<i64>) -> Option<Wake> {
-    let deadline = match saga.current() {
-        Some(at) if at.direction == Direction::Forward => {
-            Some(saga.started_at.after(definition.deadline)).filter(|&at| at > now)
-        }
-        _ => None,
-    };
+    let deadline = deadline_of(definition, saga, now);
     match &saga.state {
         State::Completed | State::Compensated | State::Stuck { .. } => None,
         State::Backoff { until, .. } => {
@@ -387,6 +382,17 @@ pub fn wake_of(definition: &Definition, saga: &Saga, now: Timestamp, seq: Option
             Some(Wake { at, timeout_at, awaits_seq: seq })
         }
     }
+}
+
+fn deadline_of(definition: &Definition, saga: &Saga, now: Timestamp) -> Option<Timestamp> {
+    let forward = saga.current().is_some_and(|at| at.direction == Direction::Forward);
+    Some(saga.started_at.after(definition.deadline)).filter(|&at| forward && at > now)
+}
+
+/// When a saga wakes whose participant is held: at its deadline only. Its attempt's time stands still.
+pub fn parked_wake(definition: &Definition, saga: &Saga, now: Timestamp, before: Option<Wake>) -> Wake {
+    let at = deadline_of(definition, saga, now).unwrap_or(NEVER);
+    Wake { at, timeout_at: before.and_then(|wake| wake.timeout_at), awaits_seq: None }
 }
 
 /// What a saga row says under `wake_at`: for a command that is out, when it would time out if it were published at once.

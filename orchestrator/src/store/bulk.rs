@@ -1,12 +1,15 @@
 //! Actions over many letters or sagas, as rows: looked at, cancelled. How they are chosen stands in
 //! [`super::bulk_choice`], what their driver writes in [`super::bulk_drive`].
 
+use std::sync::Arc;
+
 use saga_defs::time::Timestamp;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, FromQueryResult, TransactionTrait, Value,
 };
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::audit::AuditRow;
@@ -15,6 +18,8 @@ use super::{ACQUIRE_TIMEOUT, StoreError, statement};
 
 /// Connections of the pool: a driver uses one now and then, and a choice one for seconds.
 pub const BULK_CONNECTIONS: u32 = 3;
+/// Choices and looks at many values that are under way at a time: one connection is always left for what is short.
+const LONG_AT_A_TIME: usize = 2;
 /// A million letters are chosen in some seconds; who asks waits 45 s at most.
 const STATEMENT_TIMEOUT_MS: &str = "40000";
 
@@ -22,6 +27,7 @@ const STATEMENT_TIMEOUT_MS: &str = "40000";
 #[derive(Clone, Debug)]
 pub struct Bulk {
     pub(super) db: DatabaseConnection,
+    long: Arc<Semaphore>,
 }
 
 /// What an action is done to.
@@ -125,7 +131,13 @@ impl Bulk {
                     ("jit", "off"),
                 ])
             });
-        Ok(Self { db: Database::connect(options).await? })
+        Ok(Self { db: Database::connect(options).await?, long: Arc::new(Semaphore::new(LONG_AT_A_TIME)) })
+    }
+
+    /// Waits until something that takes long may begin; it may go on until what comes back is dropped.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Never closed.
+        self.long.clone().acquire_owned().await.ok()
     }
 
     /// One action on such subjects.

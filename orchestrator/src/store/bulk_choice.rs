@@ -1,5 +1,6 @@
 //! What an action is done to is chosen once, in the transaction that makes the action, and is the same from then on.
 
+use saga_defs::saga::Status;
 use saga_defs::time::Timestamp;
 use sea_orm::{ConnectionTrait, TransactionTrait, Value};
 use uuid::Uuid;
@@ -9,7 +10,7 @@ use super::bulk::{Bulk, Subject, at, key_statement};
 use super::commit::KeyWrite;
 use super::letter_list::LetterFilter;
 use super::queries::{SagaFilter, lowest_id, margin};
-use super::{StoreError, statement};
+use super::{ACQUIRE_TIMEOUT, StoreError, statement};
 
 /// No action is on more than this.
 pub const MAX_SELECTED: u64 = 1_000_000;
@@ -91,11 +92,15 @@ impl Bulk {
         audit: &AuditRow,
         key: Option<&KeyWrite>,
     ) -> Result<Made, StoreError> {
+        let busy = |_| StoreError::TryAgain { message: "other choices take long".to_owned() };
+        let _turn = tokio::time::timeout(ACQUIRE_TIMEOUT, self.turn()).await.map_err(busy)?;
         let transaction = self.db.begin().await?;
         if let Some(key) = key {
             transaction.execute_raw(key_statement(key)).await?;
         }
-        let (sql, values) = choice(new.id, &new.choice);
+        let row = transaction.query_one_raw(statement(OPEN_FROM, vec![])).await?;
+        let open_from: Option<Uuid> = row.map(|row| row.try_get("", "open_from")).transpose()?;
+        let (sql, values) = choice(new.id, &new.choice, open_from.unwrap_or_default());
         let chosen = transaction.execute_raw(statement(&sql, values)).await?.rows_affected();
         if chosen > MAX_SELECTED {
             transaction.rollback().await?;
@@ -127,8 +132,9 @@ impl Bulk {
     }
 }
 
-/// Copies what matches, oldest first, one more than is allowed at most.
-fn choice(action: Uuid, choice: &Choice) -> (String, Vec<Value>) {
+/// Copies what matches, oldest first, one more than is allowed at most. No saga below `open_from` waits for a reply or a
+/// timer.
+fn choice(action: Uuid, choice: &Choice, open_from: Uuid) -> (String, Vec<Value>) {
     let limit = i64::try_from(MAX_SELECTED + 1).unwrap_or(i64::MAX);
     match choice {
         Choice::Letters { filter, ids } => {
@@ -153,12 +159,12 @@ fn choice(action: Uuid, choice: &Choice) -> (String, Vec<Value>) {
         Choice::Sagas { filter, ids, statuses } => {
             let from = filter.started_after.map(|at| lowest_id(at.saturating_sub(margin())));
             let to = filter.started_before.map(|at| lowest_id(at.saturating_add(margin())));
-            let statuses: Vec<String> = statuses.iter().map(|&status| status.to_owned()).collect();
+            let names: Vec<String> = statuses.iter().map(|&status| status.to_owned()).collect();
             let values = vec![
                 action.into(),
                 limit.into(),
                 filter.definition.clone().into(),
-                statuses.into(),
+                names.into(),
                 filter.step.clone().into(),
                 filter.business_key.clone().into(),
                 filter.started_after.into(),
@@ -166,19 +172,40 @@ fn choice(action: Uuid, choice: &Choice) -> (String, Vec<Value>) {
                 ids.clone().into(),
                 from.unwrap_or_default().into(),
                 to.unwrap_or(Uuid::max()).into(),
+                open_from.into(),
             ];
-            (SAGAS.to_owned(), values)
+            (sagas(statuses), values)
         }
     }
 }
 
-const SAGAS: &str = "
-INSERT INTO bulk_item (action_id, place, subject_id, state, revision, step)
-SELECT $1, row_number() OVER (ORDER BY id), id, 'chosen', revision, step FROM (
-    SELECT id, revision, step FROM saga
-    WHERE id >= $10 AND id <= $11 AND status = ANY($4::text[]) AND ($3::text IS NULL OR definition = $3)
-      AND ($5::text IS NULL OR step = $5) AND ($6::text IS NULL OR business_key = $6)
-      AND ($7::timestamptz IS NULL OR started_at > $7) AND ($8::timestamptz IS NULL OR started_at < $8)
-      AND ($9::uuid[] IS NULL OR id = ANY($9))
-    ORDER BY id LIMIT $2
-) AS chosen";
+/// A stuck saga has a dead letter, and a waiting one is not below its shard's `open_from`: only who asks for ended ones
+/// has every saga looked at.
+fn sagas(statuses: &[&str]) -> String {
+    let any = |of: &[Status]| of.iter().any(|status| statuses.contains(&status.as_str()));
+    let sources = if any(&[Status::Completed, Status::Compensated]) {
+        vec!["$12::uuid IS NOT NULL"]
+    } else {
+        let lettered = "id IN (SELECT saga_id FROM dead_letter WHERE saga_id >= $10 AND saga_id <= $11)";
+        ["id >= $12"].into_iter().chain(any(&[Status::Stuck]).then_some(lettered)).collect()
+    };
+    let looked: Vec<String> = sources
+        .iter()
+        .map(|source| format!("SELECT id, revision, step FROM saga WHERE {source} {WANTED}"))
+        .collect();
+    format!(
+        "INSERT INTO bulk_item (action_id, place, subject_id, state, revision, step)
+         SELECT $1, row_number() OVER (ORDER BY id), id, 'chosen', revision, step FROM (
+             {} ORDER BY id LIMIT $2
+         ) AS chosen",
+        looked.join(" UNION ")
+    )
+}
+
+const WANTED: &str = "
+AND id >= $10 AND id <= $11 AND status = ANY($4::text[]) AND ($3::text IS NULL OR definition = $3)
+AND ($5::text IS NULL OR step = $5) AND ($6::text IS NULL OR business_key = $6)
+AND ($7::timestamptz IS NULL OR started_at > $7) AND ($8::timestamptz IS NULL OR started_at < $8)
+AND ($9::uuid[] IS NULL OR id = ANY($9))";
+
+const OPEN_FROM: &str = "SELECT open_from FROM shard ORDER BY open_from LIMIT 1";

@@ -12,13 +12,15 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::bulk::{ACTION, Action, Bulk, at};
-use super::entities::{dead_letter, saga};
+use super::entities::saga;
 use super::queries::stored_saga;
 use super::{StoreError, statement};
-use crate::bulk::judge::{LetterNow, SagaNow};
+use crate::bulk::judge::{LetterNow, LetterSent, NOT_BACK_AFTER, SagaNow};
 
 /// A driver that is not heard of for this long has lost its actions.
 const LEASE: &str = "10 seconds";
+/// One that only waits is left alone for so long.
+const ASIDE: &str = "1 second";
 
 /// What a driver learns about one of the selection.
 #[derive(Clone, Debug)]
@@ -40,7 +42,7 @@ pub struct LetterHere {
     pub now: LetterNow,
     /// The saga it is about.
     pub saga: Option<Uuid>,
-    /// The record's value.
+    /// The record's value, if it was asked for.
     pub value: Option<Vec<u8>>,
 }
 
@@ -73,7 +75,8 @@ pub struct Round<'a> {
 }
 
 impl Bulk {
-    /// Takes actions that are not finished and that nobody drives.
+    /// Takes actions that are not finished and that nobody drives, first those that nobody has driven or that were given
+    /// back, then those that were put aside, the longest ago first.
     ///
     /// # Errors
     /// When the database does not answer; a lease that was taken all the same ends by itself.
@@ -82,7 +85,7 @@ impl Bulk {
             "UPDATE bulk_action SET lease_token = $1, lease_until = now() + interval '{LEASE}'
              WHERE id IN (
                  SELECT id FROM bulk_action WHERE finished_at IS NULL AND (lease_until IS NULL OR lease_until < now())
-                 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+                 ORDER BY lease_until NULLS FIRST, id LIMIT $2 FOR UPDATE SKIP LOCKED
              ) RETURNING {ACTION}"
         );
         let values = vec![token.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
@@ -112,6 +115,19 @@ impl Bulk {
         Ok(())
     }
 
+    /// Puts aside an action that only waits, for a second: others come first.
+    ///
+    /// # Errors
+    /// When the database does not answer; the lease ends by itself.
+    pub async fn put_aside(&self, action: Uuid, token: Uuid) -> Result<(), StoreError> {
+        let sql = format!(
+            "UPDATE bulk_action SET lease_token = NULL, lease_until = now() + interval '{ASIDE}'
+             WHERE id = $1 AND lease_token = $2"
+        );
+        self.db.execute_raw(statement(&sql, vec![action.into(), token.into()])).await?;
+        Ok(())
+    }
+
     /// The next ones of the selection that nothing was done about, after a place.
     ///
     /// # Errors
@@ -137,31 +153,56 @@ impl Bulk {
         rows.iter().map(chosen).collect()
     }
 
-    /// Letters as they are now.
+    /// Letters as they are now, with their records' values only if these are asked for: each may be large.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn letters_now(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, LetterHere>, StoreError> {
-        let found = dead_letter::Entity::find().filter(dead_letter::Column::Id.is_in(ids.to_vec()));
-        let rows = found.all(&self.db).await?;
-        let here = |row: dead_letter::Model| {
-            let direction = row.direction.and_then(|text| text.parse().ok());
-            let now =
-                LetterNow { status: row.status, step: row.step, direction, of_saga: row.saga_id.is_some() };
-            (row.id, LetterHere { now, saga: row.saga_id, value: row.record_value })
+    pub async fn letters_now(
+        &self,
+        ids: &[Uuid],
+        values: bool,
+    ) -> Result<HashMap<Uuid, LetterHere>, StoreError> {
+        let sql = "SELECT id, status, step, direction, saga_id, CASE WHEN $2 THEN record_value END AS value
+                   FROM dead_letter WHERE id = ANY($1::uuid[])";
+        let rows = self.db.query_all_raw(statement(sql, vec![ids.to_vec().into(), values.into()])).await?;
+        let here = |row: &QueryResult| {
+            let direction: Option<String> = row.try_get("", "direction")?;
+            let saga: Option<Uuid> = row.try_get("", "saga_id")?;
+            let now = LetterNow {
+                status: row.try_get("", "status")?,
+                step: row.try_get("", "step")?,
+                direction: direction.and_then(|text| text.parse().ok()),
+                of_saga: saga.is_some(),
+            };
+            Ok((row.try_get("", "id")?, LetterHere { now, saga, value: row.try_get("", "value")? }))
         };
-        Ok(rows.into_iter().map(here).collect())
+        rows.iter().map(here).collect()
     }
 
-    /// The statuses of letters.
+    /// What has become of letters that were sent. One of a saga that waits is never [`LetterSent::NotBack`].
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn letter_statuses(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, String>, StoreError> {
-        let sql = "SELECT id, status FROM dead_letter WHERE id = ANY($1::uuid[])";
-        let rows = self.db.query_all_raw(statement(sql, vec![ids.to_vec().into()])).await?;
-        let status = |row: &QueryResult| Ok((row.try_get("", "id")?, row.try_get("", "status")?));
-        rows.iter().map(status).collect()
+    pub async fn letters_sent(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, LetterSent>, StoreError> {
+        let sql = "SELECT l.id, l.status,
+                       l.updated_at < now() - make_interval(secs => $2) AND NOT EXISTS (
+                           SELECT FROM saga s WHERE s.id = l.saga_id AND s.finished_at IS NULL
+                       ) AS not_back
+                   FROM dead_letter l WHERE l.id = ANY($1::uuid[])";
+        let values = vec![ids.to_vec().into(), NOT_BACK_AFTER.as_secs_f64().into()];
+        let rows = self.db.query_all_raw(statement(sql, values)).await?;
+        let sent = |row: &QueryResult| {
+            let (status, not_back): (String, bool) =
+                (row.try_get("", "status")?, row.try_get("", "not_back")?);
+            let sent = match status.as_str() {
+                "redriven" if not_back => LetterSent::NotBack,
+                "redriven" => LetterSent::UnderWay,
+                "resolved" => LetterSent::Resolved,
+                _ => LetterSent::Back,
+            };
+            Ok((row.try_get("", "id")?, sent))
+        };
+        rows.iter().map(sent).collect()
     }
 
     /// Sagas as they are now, with everything in them.

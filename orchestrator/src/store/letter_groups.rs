@@ -10,7 +10,7 @@ use super::{Store, StoreError, statement};
 
 /// Whoever has it folds; the others leave it to them.
 const FOLD_LOCK: i64 = 0x5a6a_0004;
-/// With fewer rows it is not worth the while.
+/// With fewer rows to be saved it is not worth the while.
 const FOLD_FROM: i64 = 1_000;
 
 /// Letters of one cause, type and step.
@@ -80,7 +80,7 @@ impl Store {
     pub async fn fold_letter_tally(&self) -> Result<Option<u64>, StoreError> {
         let transaction = self.db.begin().await?;
         let lock = format!(
-            "SELECT (SELECT count(*) FROM (SELECT FROM dead_letter_tally LIMIT {FOLD_FROM}) AS rows) >= {FOLD_FROM}
+            "SELECT (SELECT count(*) - count(DISTINCT (group_id, status)) FROM dead_letter_tally) >= {FOLD_FROM}
                  AND pg_try_advisory_xact_lock({FOLD_LOCK}) AS now"
         );
         let row = transaction.query_one_raw(statement(&lock, vec![])).await?;

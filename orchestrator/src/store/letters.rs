@@ -306,15 +306,7 @@ impl Store {
         }
         transaction.execute_raw(audit.statement()).await?;
         if let Some(key) = key {
-            let sql = "INSERT INTO request_key (key_hash, request_hash, saga_id, created_at)
-                       VALUES ($1, $2, $3, $4)";
-            let values: Vec<Value> = vec![
-                key.key_hash.to_vec().into(),
-                key.request_hash.to_vec().into(),
-                key.saga.into(),
-                key.at.to_utc().into(),
-            ];
-            transaction.execute_raw(statement(sql, values)).await?;
+            transaction.execute_raw(super::bulk::key_statement(key)).await?;
         }
         transaction.commit().await?;
         Ok(true)

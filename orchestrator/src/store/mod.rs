@@ -16,6 +16,7 @@ pub mod letter_list;
 pub mod letters;
 pub mod listing;
 pub mod load;
+pub mod participants;
 pub mod partitions;
 pub mod plan;
 pub mod queries;

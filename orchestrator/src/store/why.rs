@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::queries::{Reads, begun};
 use super::{StoreError, statement};
 
-/// So many sagas are looked at from the oldest that waits on, from the newest back, and by their open dead letters: three
-/// times this, however many are open.
+/// So many sagas are looked at from the oldest that waits on, from the newest back, by their open dead letters, and by
+/// those that were put aside: four times this, however many are open.
 pub const LOOKED_AT: i64 = 10_000;
 
 /// When and where an attempt's command was decided.
@@ -50,7 +50,7 @@ pub struct Causes {
     pub causes: Vec<Cause>,
     /// Whether every saga was looked at that may wait for a reply or a timer.
     pub all_waiting: bool,
-    /// Whether every open dead letter was looked at.
+    /// Whether every dead letter was looked at that is open or was put aside.
     pub all_letters: bool,
 }
 
@@ -106,7 +106,8 @@ SELECT j.shard, j.at, j.effects, j.seq <= s.published_seq AS noted
 FROM journal j JOIN shard s ON s.id = j.shard
 WHERE j.saga_id = $1 AND j.at >= $2 ORDER BY j.revision DESC LIMIT 20";
 
-/// Waiting sagas are not below their shard's `open_from`; a stuck one has a dead letter. So neither needs an index of its
+/// Waiting sagas are not below their shard's `open_from`; a stuck one has a dead letter, which is open or was put aside.
+/// So neither needs an index of its
 /// own, nor a look at every saga there ever was.
 const CAUSES: &str = "
 WITH waiting AS (
@@ -118,10 +119,19 @@ WITH waiting AS (
     SELECT s.id, s.finished_at FROM saga s WHERE s.id >= (SELECT id FROM waiting) ORDER BY s.id DESC LIMIT $1
 ), letters AS MATERIALIZED (
     SELECT saga_id AS id FROM dead_letter WHERE status = 'open' ORDER BY id DESC LIMIT $1
+), discarded AS MATERIALIZED (
+    SELECT l.id FROM (
+        SELECT group_id FROM dead_letter_tally WHERE status = 'discarded' GROUP BY group_id HAVING sum(letters) > 0
+    ) AS g CROSS JOIN LATERAL (
+        SELECT saga_id AS id FROM dead_letter
+        WHERE dead_letter_group(reason, message_type, step) = g.group_id AND status = 'discarded'
+        ORDER BY dead_letter.id DESC LIMIT $1
+    ) AS l LIMIT $1
 ), looked AS (
     SELECT id FROM oldest WHERE finished_at IS NULL
     UNION SELECT id FROM newest WHERE finished_at IS NULL
     UNION SELECT id FROM letters WHERE id IS NOT NULL
+    UNION SELECT id FROM discarded WHERE id IS NOT NULL
 ), open AS (
     SELECT s.id, s.definition, s.version, s.status, s.updated_at, s.body::jsonb AS body
     FROM looked JOIN saga s ON s.id = looked.id WHERE s.finished_at IS NULL
@@ -143,5 +153,5 @@ WITH waiting AS (
 SELECT seen.*, counted.*
 FROM (SELECT (SELECT count(*) FROM oldest) < $1
              OR (SELECT max(id::text) FROM oldest) >= (SELECT min(id::text) FROM newest) AS all_waiting,
-             (SELECT count(*) FROM letters) < $1 AS all_letters) AS seen
+             (SELECT count(*) FROM letters) < $1 AND (SELECT count(*) FROM discarded) < $1 AS all_letters) AS seen
 LEFT JOIN counted ON true";

@@ -196,10 +196,15 @@ impl<'a> History<'a> {
         Checked { replayed, waits: matches!(saga.state, State::Awaiting(_) | State::Backoff { .. }) }
     }
 
-    /// A command is kept with the line that asks for it, unless the saga was told at once that it cannot be built.
+    /// A command is kept with the line that asks for it, unless the saga was told at once that it cannot be built or is
+    /// withheld.
     fn built(&mut self, next: Option<&Event>, found: &mut Found<'_>) {
         let Some((at, place)) = self.unbuilt.take() else { return };
-        if !matches!(next, Some(Event::Unsendable { attempt, .. }) if *attempt == at) {
+        let told = match next {
+            Some(Event::Unsendable { attempt, .. } | Event::Withheld(attempt)) => *attempt == at,
+            _ => false,
+        };
+        if !told {
             let name = self.about.definition.as_ref().ok().and_then(|recipe| recipe.step(at.step));
             let name = name.map_or("?", |step| &*step.name);
             found(Difference::new(place, Kind::Command, format!("the command of {name}"), "none"));
@@ -386,6 +391,7 @@ fn names(event: &Event) -> Option<&'static [&'static str]> {
         | Event::RetryDue(_)
         | Event::DeadlinePassed
         | Event::Unsendable { .. }
+        | Event::Withheld(_)
         | Event::Quarantined { .. } => None,
     }
 }

@@ -247,6 +247,7 @@ async fn groups_that_were_folded_say_the_same() {
     for number in 0..500 {
         letter(&service, "undecodable", Some(&format!("some.Type{}", number % 3)), None).await;
     }
+    assert_eq!(store.fold_letter_tally().await.unwrap(), None, "not yet");
     service.engine.execute("UPDATE dead_letter SET status = 'redriven'", vec![]).await.unwrap();
     let open = format!("UPDATE dead_letter SET status = 'open' WHERE id <> '{id}'");
     service.engine.execute(&open, vec![]).await.unwrap();
@@ -263,4 +264,24 @@ async fn groups_that_were_folded_say_the_same() {
         )
         .await;
     assert_eq!(rows, ["some.Type0 open 667", "some.Type1 open 167", "some.Type2 open 166"]);
+}
+
+#[tokio::test]
+async fn many_groups_are_not_folded_for_nothing() {
+    let service = Service::start().await;
+    let sql = "INSERT INTO dead_letter (id, status, reason, message, source, topic, record_headers, message_type, attempts,
+                   first_failed_at, last_failed_at, updated_at, lineage)
+               SELECT gen_random_uuid(), 'open', 'undecodable', 'it cannot be read', 'booking', 'booking.commands', '[]',
+                   'some.Type' || n, 1, now(), now(), now(), '[]'
+               FROM generate_series(1, 1000) AS n";
+    service.engine.execute(sql, vec![]).await.unwrap();
+    let store = service.store().await;
+    assert_eq!(store.fold_letter_tally().await.unwrap(), None, "each row is of another group");
+    let again = "UPDATE dead_letter SET status = 'redriven'";
+    service.engine.execute(again, vec![]).await.unwrap();
+    assert_eq!(
+        store.fold_letter_tally().await.unwrap(),
+        Some(3_000),
+        "and now there are those that took it back"
+    );
 }

@@ -96,6 +96,9 @@ async fn every_route_is_in_the_document_and_answers() {
     POST /api/definitions registerDefinition
     GET /api/definitions/{name}/{version} getDefinition
     GET /api/definitions/{name}/{version}/plan planDefinition
+    GET /api/participants listParticipants
+    POST /api/participants/{name}/pause pauseParticipant
+    POST /api/participants/{name}/resume resumeParticipant
     GET /api/redrives listRedrives
     POST /api/redrives startRedrive
     GET /api/redrives/{id} getRedrive

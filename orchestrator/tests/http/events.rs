@@ -187,6 +187,24 @@ async fn a_stream_may_be_of_some_sagas_only() {
 }
 
 #[tokio::test]
+async fn a_stream_of_some_sagas_beats_however_busy_the_others_are() {
+    let limits = HttpLimits { event_heartbeat: Duration::from_secs(1), ..HttpLimits::default() };
+    let service = Service::start_with(Options { limits, ..Options::default() }).await;
+    service.engine.has_shards(1).await;
+    let mut some = Listening::to(&service, "/api/sagas/events?status=compensated", None).await;
+    some.frame().await.unwrap();
+    let others = async {
+        loop {
+            started(&service, "delivery").await;
+        }
+    };
+    tokio::select! {
+        () = others => {}
+        beat = some.frame() => assert!(beat.as_ref().is_some_and(|beat| beat.comment), "{beat:?}"),
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_resumed_says_why() {
     let service = Service::start().await;
     service.engine.has_shards(2).await;

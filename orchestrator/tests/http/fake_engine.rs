@@ -14,9 +14,9 @@ use orchestrator::engine::handle::{
 use orchestrator::store::body::{SagaRow, body_of, current_step, saga_from_row};
 use saga_defs::Data;
 use saga_defs::definition::Definition;
-use saga_defs::ids::{CommandId, SagaId};
+use saga_defs::ids::{CommandId, DeadLetterId, SagaId};
 use saga_defs::machine::{self, Moment, Moved, Transition};
-use saga_defs::saga::{Event, Outcome, Saga};
+use saga_defs::saga::{Effect, Event, Outcome, Saga};
 use saga_defs::time::Timestamp;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, Value};
 use uuid::Uuid;
@@ -144,6 +144,34 @@ impl FakeEngine {
         ];
         self.execute(sql, values).await.unwrap();
         self.journal(moved, event).await;
+        for effect in &moved.effects {
+            let (status, letters) = match effect {
+                Effect::RedriveLetter { letter } | Effect::SendLetter { letter } => {
+                    ("redriven", vec![*letter])
+                }
+                Effect::ResolveLetters { letters } => ("resolved", letters.clone()),
+                Effect::ReopenLetters { letters } => ("open", letters.clone()),
+                _ => continue,
+            };
+            for letter in letters {
+                self.letter_is(letter, status).await;
+            }
+        }
+    }
+
+    async fn letter_is(&self, letter: DeadLetterId, status: &str) {
+        let sql = "UPDATE dead_letter SET status = $2, updated_at = now() WHERE id = $1";
+        self.execute(sql, vec![letter.as_uuid().into(), status.into()]).await.unwrap();
+    }
+
+    /// The open saga that a letter is about.
+    async fn saga_of(&self, letter: DeadLetterId) -> Option<Saga> {
+        let sql = "SELECT saga_id FROM dead_letter WHERE id = $1";
+        let statement =
+            Statement::from_sql_and_values(DbBackend::Postgres, sql, vec![letter.as_uuid().into()]);
+        let row = self.db.query_one_raw(statement).await.unwrap()?;
+        let saga: Option<Uuid> = row.try_get("", "saga_id").unwrap();
+        self.load(SagaId::from_uuid(saga?)).await.filter(|saga| saga.current().is_some())
     }
 
     async fn journal(&self, moved: &Moved, event: &Event) {
@@ -273,7 +301,7 @@ impl Engine for FakeEngine {
 
     async fn act_on_letter(&self, act: ActOnLetter) -> Result<(), ActError> {
         let status = if act.verb == LetterVerb::Discard { "discarded" } else { "redriven" };
-        let sql = "UPDATE dead_letter SET status = $2 WHERE id = $1 AND status = 'open'";
+        let sql = "UPDATE dead_letter SET status = $2, updated_at = now() WHERE id = $1 AND status = 'open'";
         let rows = self.execute(sql, vec![act.letter.as_uuid().into(), status.into()]).await.unwrap();
         if rows == 0 {
             return Err(ActError::LetterNotOpen { status: status.to_owned() });
@@ -282,6 +310,12 @@ impl Engine for FakeEngine {
             let undo = "UPDATE dead_letter SET status = 'open' WHERE id = $1";
             self.execute(undo, vec![act.letter.as_uuid().into()]).await.unwrap();
             return Err(ActError::KeyTaken);
+        }
+        if act.verb != LetterVerb::Discard
+            && let Some(saga) = self.saga_of(act.letter).await
+        {
+            let event = Event::LetterRedriven { letter: act.letter, reason: act.reason.clone() };
+            self.happen(&saga, event).await.unwrap();
         }
         self.letter_acts.lock().unwrap().push(act);
         Ok(())

@@ -14,7 +14,9 @@ use orchestrator::api::hands::OwnHands;
 use orchestrator::api::{Api, HttpLimits, serve};
 use orchestrator::bulk::driver::Driver;
 use orchestrator::definitions::Definitions;
+use orchestrator::engine::participants::health::Limits;
 use orchestrator::metrics::Metrics;
+use orchestrator::participants::Desk;
 use orchestrator::registration::Registrar;
 use orchestrator::store::Store;
 use orchestrator::store::bulk::Bulk;
@@ -140,6 +142,7 @@ impl Service {
         let engine = Arc::new(FakeEngine::new(db.clone(), definitions.clone()));
         let broker = Broker::start(&[]).unwrap();
         let store = Store::connect(&url.to_owned().into()).await.unwrap();
+        let desk = Desk::open(store.clone(), "http://here".into(), Limits::default()).await.unwrap();
         let registrar = Registrar::new(store, definitions.clone(), broker.settings(), EMBEDDED_PARTITIONS, 1);
         let reads = Reads::connect(&url.to_owned().into()).await.unwrap();
         let bulk = Bulk::connect(&url.to_owned().into()).await.unwrap();
@@ -152,6 +155,7 @@ impl Service {
             engine: engine.clone(),
             reads,
             actions: Actions { store: bulk, wake },
+            participants: desk,
             definitions,
             registrar,
             kafka: broker.settings(),

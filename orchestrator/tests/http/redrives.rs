@@ -1,19 +1,35 @@
-//! Many letters sent again, many sagas acted on: chosen once, at a pace, stopped when failures come back.
+//! Many letters sent again: chosen once, at a pace, stopped when failures come back.
 
+use saga_defs::Data;
+use saga_defs::saga::{Outcome, Refusal};
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::dead_letters::{letter, reserve};
 use crate::harness::{Answered, NOBODY, Service, USER, eventually};
-use crate::verbs::{started, stuck};
+use crate::verbs::started;
 
 const RESERVE: Option<&str> = Some("booking.ReserveBooking");
 
-/// Open letters that belong to no saga.
-async fn letters(service: &Service, count: usize) -> Vec<String> {
+/// Open letters, each about a saga of its own that waits at the step.
+pub(crate) async fn letters(service: &Service, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for _ in 0..count {
-        ids.push(letter(service, "unhandled", RESERVE, Some(reserve())).await);
+        let saga = started(service, "delivery").await;
+        service.engine.reply(&saga, Outcome::Succeeded { fields: Data::new() }).await;
+        let id = letter(service, "unhandled", RESERVE, Some(reserve())).await;
+        belongs(service, &id, saga.id.as_uuid(), "confirm").await;
+        ids.push(id);
+    }
+    ids
+}
+
+/// Open letters that are about no saga.
+async fn letters_of_nobody(service: &Service, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        ids.push(letter(service, "undecodable", RESERVE, Some(reserve())).await);
     }
     service.engine.execute("UPDATE dead_letter SET saga_id = NULL, step = NULL", vec![]).await.unwrap();
     ids
@@ -27,13 +43,34 @@ async fn belongs(service: &Service, letter: &str, saga: Uuid, step: &str) {
     service.engine.execute(&sql, vec![]).await.unwrap();
 }
 
-/// What the engine would do when the outcome of those that were sent is known.
-async fn come_out(service: &Service, status: &str) {
-    let sql = format!("UPDATE dead_letter SET status = '{status}' WHERE status = 'redriven'");
-    assert!(service.engine.execute(&sql, vec![]).await.unwrap() > 0, "nothing was sent");
+/// The sagas of letters that were sent are answered, the newest first, so many of them.
+async fn are_answered(service: &Service, at_most: usize, outcome: Outcome) {
+    let sent = "SELECT saga_id::text AS text FROM dead_letter WHERE status = 'redriven' ORDER BY id DESC";
+    let sagas = service.texts(sent).await;
+    assert!(!sagas.is_empty(), "nothing was sent");
+    for saga in sagas.iter().take(at_most) {
+        let saga = service.engine.load(saga.parse().unwrap()).await.unwrap();
+        service.engine.reply(&saga, outcome.clone()).await;
+    }
 }
 
-async fn make(service: &Service, path: &str, body: Value) -> String {
+pub(crate) async fn succeed(service: &Service) {
+    are_answered(service, usize::MAX, Outcome::Succeeded { fields: Data::new() }).await;
+}
+
+/// One of them is stuck again.
+async fn one_fails(service: &Service) {
+    let refusal = Refusal::new("broken", "the printer is broken");
+    are_answered(service, 1, Outcome::Rejected { refusal }).await;
+}
+
+/// Nothing was heard of what was sent for longer than anybody waits where nobody would tell.
+async fn time_passes(service: &Service) {
+    let sql = "UPDATE dead_letter SET updated_at = updated_at - interval '31 seconds'";
+    service.engine.execute(sql, vec![]).await.unwrap();
+}
+
+pub(crate) async fn make(service: &Service, path: &str, body: Value) -> String {
     let answered = service.post(path, &body).await;
     assert_eq!(answered.status, 202, "{}", answered.text);
     let made = answered.json();
@@ -41,7 +78,7 @@ async fn make(service: &Service, path: &str, body: Value) -> String {
     answered.header("location").to_owned()
 }
 
-async fn redrive(service: &Service, body: Value) -> String {
+pub(crate) async fn redrive(service: &Service, body: Value) -> String {
     make(service, "/api/redrives", body).await
 }
 
@@ -61,7 +98,7 @@ fn line(action: &Value) -> String {
 }
 
 /// Waits for a state, and says which it was if it does not come.
-async fn becomes(service: &Service, path: &str, expected: &str) {
+pub(crate) async fn becomes(service: &Service, path: &str, expected: &str) {
     let mut last = String::new();
     let mut reached = false;
     for _ in 0..400 {
@@ -87,9 +124,9 @@ async fn letters_are_sent_in_steps_and_their_outcomes_waited_for() {
     // What comes afterwards was not chosen.
     letters(&service, 1).await;
     becomes(&service, &path, "running: sent 1, succeeded 0, failedAgain 0, waiting 1, remaining 7; the outcome of 1 of step 1; 7 follow").await;
-    come_out(&service, "resolved").await;
+    succeed(&service).await;
     becomes(&service, &path, "running: sent 4, succeeded 1, failedAgain 0, waiting 3, remaining 4; the outcomes of 3 of step 2; 4 follow").await;
-    come_out(&service, "resolved").await;
+    succeed(&service).await;
     becomes(
         &service,
         &path,
@@ -97,7 +134,7 @@ async fn letters_are_sent_in_steps_and_their_outcomes_waited_for() {
     )
     .await;
     assert_eq!(service.get(&path).await.json()["finishedAt"], Value::Null);
-    come_out(&service, "resolved").await;
+    succeed(&service).await;
     becomes(&service, &path, "completed: sent 8, succeeded 8, failedAgain 0, waiting 0, remaining 0").await;
     eventually("it is finished", async || service.get(&path).await.json()["finishedAt"].is_string()).await;
 
@@ -122,7 +159,7 @@ async fn failures_that_come_back_stop_it() {
     let body = json!({ "filter": { "status": "open" }, "ratePerSecond": 1000, "reason": "perhaps now" });
     let path = redrive(&service, body.clone()).await;
     becomes(&service, &path, "running: sent 1, succeeded 0, failedAgain 0, waiting 1, remaining 19; the outcome of 1 of step 1; 19 follow").await;
-    come_out(&service, "open").await;
+    one_fails(&service).await;
     becomes(
         &service,
         &path,
@@ -132,13 +169,12 @@ async fn failures_that_come_back_stop_it() {
     // What is left is open as before: the next one takes it up again.
     let path = redrive(&service, body).await;
     becomes(&service, &path, "running: sent 1, succeeded 0, failedAgain 0, waiting 1, remaining 19; the outcome of 1 of step 1; 19 follow").await;
-    come_out(&service, "resolved").await;
+    succeed(&service).await;
     becomes(&service, &path, "running: sent 6, succeeded 1, failedAgain 0, waiting 5, remaining 14; the outcomes of 5 of step 2; 14 follow").await;
-    let one = "UPDATE dead_letter SET status = 'open' WHERE id = (SELECT id FROM dead_letter WHERE status = 'redriven' LIMIT 1)";
-    service.engine.execute(one, vec![]).await.unwrap();
+    one_fails(&service).await;
     becomes(&service, &path, "stopped: sent 6, succeeded 1, failedAgain 1, waiting 4, remaining 14; the outcomes of 4; 1 of the last 1 failed again").await;
     // What was sent before is followed to its end.
-    come_out(&service, "resolved").await;
+    succeed(&service).await;
     becomes(
         &service,
         &path,
@@ -216,7 +252,7 @@ async fn what_has_moved_on_is_passed_over_and_a_patch_is_sent_where_it_fits() {
         json!({ "filter": {}, "ramp": [], "patch": { "resourceId": USER }, "reason": "the other room" });
     let path = redrive(&service, body).await;
     becomes(&service, &path, r#"running: sent 1, succeeded 0, failedAgain 0, waiting 1, remaining 0, {"does_not_fit":1,"saga_ended":1}; the outcome of 1"#).await;
-    come_out(&service, "resolved").await;
+    succeed(&service).await;
     becomes(&service, &path, r#"completed: sent 1, succeeded 1, failedAgain 0, waiting 0, remaining 0, {"does_not_fit":1,"saga_ended":1}"#).await;
     let acts = service.engine.letter_acts.lock().unwrap().clone();
     let orchestrator::engine::handle::LetterVerb::Redrive { edit: Some(edit) } = &acts[0].verb else {
@@ -252,10 +288,14 @@ async fn one_key_makes_one_redrive_and_cancels_it_once() {
         service.post(&format!("{path}/cancel"), &why).await.problem(),
         "409 wrong-state: the action is cancelled; only a running one can be cancelled"
     );
-    come_out(&service, "resolved").await;
+    succeed(&service).await;
     becomes(&service, &path, "cancelled: sent 1, succeeded 1, failedAgain 0, waiting 0, remaining 2").await;
-    let audited = service.texts("SELECT verb || ': ' || reason AS text FROM audit ORDER BY id").await;
-    assert_eq!(audited, ["redrive-dead-letters: once", "cancel-action: wrong room"]);
+    let audit = "SELECT concat_ws(' ', verb || ':', reason, state_before, state_after) AS text FROM audit ORDER BY id";
+    let audited = service.texts(audit).await.join("\n").replace(first.as_str().unwrap(), "<id>");
+    insta::assert_snapshot!(audited, @r#"
+    redrive-dead-letters: once {"action":"<id>","dryRun":false,"filter":{"reason":"unhandled"}}
+    cancel-action: wrong room {"action":"<id>","status":"running"} {"action":"<id>","status":"cancelled"}
+    "#);
     for nothing in
         [format!("/api/saga-actions/{}", first.as_str().unwrap()), format!("/api/redrives/{NOBODY}")]
     {
@@ -278,45 +318,105 @@ async fn who_goes_on_after_a_crash_knows_what_was_sent() {
 }
 
 #[tokio::test]
-async fn sagas_are_acted_on_in_numbers() {
+async fn letters_that_nobody_waits_for_have_an_outcome_all_the_same() {
     let service = Service::start().await;
-    for _ in 0..3 {
-        started(&service, "booking").await;
-    }
-    let ended = service.engine.complete(&started(&service, "booking").await).await;
-    let waiting = stuck(&service).await;
+    let ids = letters_of_nobody(&service, 4).await;
     let body =
-        |action: &str, filter: Value| json!({ "filter": filter, "action": action, "reason": "closing time" });
-    let mut dry = body("cancel", json!({ "definition": "booking" }));
-    dry["dryRun"] = json!(true);
-    let found = service.post("/api/saga-actions", &dry).await.json()["found"].clone();
-    assert_eq!((&found["matched"], &found["wouldSend"]), (&json!(3), &json!(3)), "{found}");
-
-    let path = make(&service, "/api/saga-actions", body("cancel", json!({ "definition": "booking" }))).await;
-    becomes(&service, &path, "completed: sent 3, succeeded 3, failedAgain 0, waiting 0, remaining 0").await;
-    let one = body("cancel", json!({ "ids": [ended.id.to_string()], "status": "completed" }));
-    let path = make(&service, "/api/saga-actions", one).await;
+        json!({ "filter": {}, "ramp": [1, 2], "ratePerSecond": 1000, "reason": "the schema is there" });
+    let path = redrive(&service, body.clone()).await;
+    becomes(&service, &path, "running: sent 1, succeeded 0, failedAgain 0, waiting 1, remaining 3; the outcome of 1 of step 1; 3 follow").await;
+    time_passes(&service).await;
+    becomes(&service, &path, "running: sent 3, succeeded 1, failedAgain 0, waiting 2, remaining 1; the outcomes of 2 of step 2; 1 follow").await;
+    // One of these is back on the topic of dead letters.
+    let back = format!("UPDATE dead_letter SET status = 'open' WHERE id = '{}'", ids[1]);
+    service.engine.execute(&back, vec![]).await.unwrap();
+    becomes(&service, &path, "stopped: sent 3, succeeded 1, failedAgain 1, waiting 1, remaining 1; the outcome of 1; 1 of the last 1 failed again").await;
+    time_passes(&service).await;
     becomes(
         &service,
         &path,
-        r#"completed: sent 0, succeeded 0, failedAgain 0, waiting 0, remaining 0, {"refused":1}"#,
+        "stopped: sent 3, succeeded 2, failedAgain 1, waiting 0, remaining 1; 1 of the last 1 failed again",
     )
     .await;
-    let items = service.get(&format!("{path}/sagas")).await.json();
-    assert_eq!(items["items"][0]["note"], "not possible: the saga is completed");
+    let page = service.get(&format!("{path}/letters?outcome=succeeded")).await.json();
+    assert_eq!(
+        (&page["items"][0]["id"], &page["items"][0]["code"], &page["items"][0]["note"]),
+        (
+            &json!(ids[0]),
+            &json!("not_back"),
+            &json!(
+                "no saga waits for it: it counts as done, since it has not failed again within 30 seconds"
+            )
+        )
+    );
+}
 
-    let path = make(&service, "/api/saga-actions", body("redrive", json!({ "step": "confirm" }))).await;
+#[tokio::test]
+async fn a_letter_whose_saga_ends_as_it_is_sent_has_an_outcome_all_the_same() {
+    let service = Service::start().await;
+    let ids = letters(&service, 1).await;
+    let path = redrive(&service, json!({ "filter": {}, "reason": "again" })).await;
     becomes(
         &service,
         &path,
         "running: sent 1, succeeded 0, failedAgain 0, waiting 1, remaining 0; the outcome of 1",
     )
     .await;
-    let saga = service.engine.load(waiting.id).await.unwrap();
-    service.engine.complete(&saga).await;
+    // A saga that had ended when the letter was sent knows nothing of it.
+    let ended = service.engine.complete(&started(&service, "booking").await).await;
+    belongs(&service, &ids[0], ended.id.as_uuid(), "reserve-booking").await;
+    time_passes(&service).await;
     becomes(&service, &path, "completed: sent 1, succeeded 1, failedAgain 0, waiting 0, remaining 0").await;
-    assert_eq!(service.get("/api/saga-actions").await.json()["items"].as_array().unwrap().len(), 4);
-    assert_eq!(service.get("/api/redrives").await.json()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_letter_whose_saga_waits_is_waited_for_however_long() {
+    let service = Service::start().await;
+    letters(&service, 1).await;
+    let path = redrive(&service, json!({ "filter": {}, "reason": "again" })).await;
+    let waiting = "running: sent 1, succeeded 0, failedAgain 0, waiting 1, remaining 0; the outcome of 1";
+    becomes(&service, &path, waiting).await;
+    time_passes(&service).await;
+    // Whoever takes it up anew looks at the outcome first.
+    let lease = "UPDATE bulk_action SET lease_token = NULL, lease_until = NULL";
+    service.engine.execute(lease, vec![]).await.unwrap();
+    eventually("somebody drives it again", async || {
+        let driven = "SELECT 'yes' AS text FROM bulk_action WHERE lease_token IS NOT NULL";
+        !service.texts(driven).await.is_empty()
+    })
+    .await;
+    assert_eq!(line(&service.get(&path).await.json()), waiting);
+    succeed(&service).await;
+    becomes(&service, &path, "completed: sent 1, succeeded 1, failedAgain 0, waiting 0, remaining 0").await;
+}
+
+#[tokio::test]
+async fn one_key_cancels_once_however_often_it_is_sent_at_once() {
+    let service = Service::start().await;
+    letters(&service, 3).await;
+    let path = redrive(&service, json!({ "filter": {}, "reason": "again" })).await;
+    let row = service.engine.db.begin().await.unwrap();
+    row.execute_unprepared("SELECT FROM bulk_action FOR UPDATE").await.unwrap();
+    let cancel = async || {
+        let key = [("idempotency-key", "cancel-twice")];
+        service.post_with(&format!("{path}/cancel"), &key, &json!({ "reason": "wrong room" })).await
+    };
+    let release = async {
+        eventually("both wait for the row", async || {
+            let waiting = "SELECT 'one' AS text FROM pg_stat_activity
+                           WHERE datname = current_database() AND wait_event_type = 'Lock'
+                             AND query LIKE 'SELECT status FROM bulk_action%'";
+            service.texts(waiting).await.len() == 2
+        })
+        .await;
+        row.commit().await.unwrap();
+    };
+    let (one, two, ()) = tokio::join!(cancel(), cancel(), release);
+    for answered in [one, two] {
+        assert_eq!((answered.status.as_u16(), &answered.json()["status"]), (200, &json!("cancelled")));
+    }
+    let audited = service.texts("SELECT verb AS text FROM audit WHERE verb = 'cancel-action'").await;
+    assert_eq!(audited.len(), 1);
 }
 
 #[tokio::test]
@@ -338,6 +438,10 @@ async fn what_is_asked_wrongly_is_named() {
         ("/api/saga-actions", json!({ "filter": {}, "action": "cancel", "reason": "x" })),
         (
             "/api/saga-actions",
+            json!({ "filter": { "businessKey": null }, "action": "cancel", "reason": "x" }),
+        ),
+        (
+            "/api/saga-actions",
             json!({ "filter": { "startedAfter": "today" }, "action": "skip", "reason": "x" }),
         ),
     ] {
@@ -349,6 +453,7 @@ async fn what_is_asked_wrongly_is_named() {
     422 validation: ratePerSecond: must be 1 to 1000; found 0; ramp[1]: must be a whole number, 1 to 1000000; dryRun: must be true or false; found `yes`; patch: must be an object; found an array [ratePerSecond, ramp[1], dryRun, patch]
     422 validation: filter.ids[0]: must be a UUID as text [filter.ids[0]]
     422 validation: action: must be cancel or redrive or skip or retry-now; found `delete` [action]
+    422 validation: filter: names no condition; one at least is expected [filter]
     422 validation: filter: names no condition; one at least is expected [filter]
     422 validation: filter.startedAfter: must be a time such as 2026-01-02T03:04:05Z; found `today` [filter.startedAfter]
     ");

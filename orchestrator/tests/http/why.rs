@@ -103,6 +103,7 @@ async fn a_saga_that_waits_for_a_reply_says_everything_about_it() {
         "step": "charge-payment"
       },
       "definition": "booking",
+      "held": null,
       "lastError": null,
       "next": {
         "at": "TIME",
@@ -312,4 +313,20 @@ async fn what_everything_waits_for_is_counted_by_cause() {
     let stuck =
         shown["causes"].as_array().unwrap().iter().find(|cause| cause["waitsFor"] == "operator").unwrap();
     assert_eq!(stuck["oldestSagaId"], saga.id.to_string());
+}
+
+#[tokio::test]
+async fn a_stuck_saga_whose_letter_was_put_aside_is_counted_however_old_it_is() {
+    let service = service().await;
+    service.engine.has_shards(1).await;
+    let old = stuck(&service).await;
+    let sql = format!("UPDATE shard SET open_from = '{}'", started(&service, "booking").await.id);
+    service.engine.execute(&sql, vec![]).await.unwrap();
+    crate::dead_letters::letter(&service, "broken", None, None).await;
+    for status in ["open", "discarded"] {
+        let sql = format!("UPDATE dead_letter SET saga_id = '{}', status = '{status}'", old.id);
+        service.engine.execute(&sql, vec![]).await.unwrap();
+        let shown = service.get("/api/why").await.json();
+        assert_eq!((&shown["counted"], &shown["complete"]), (&json!(2), &json!(true)), "{status}: {shown}");
+    }
 }

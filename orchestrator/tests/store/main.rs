@@ -1,6 +1,7 @@
-//! The store against a real Postgres: the fence, the gapless journal, unknown commits, the pinned plan.
+//! The store against a real Postgres, beyond what `simulation/tests/conformance.rs` asks of it and of the one in memory.
 #![cfg(test)]
 
+mod choices;
 mod shard_rows;
 
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use local_postgres::TestServer;
 use migrations::apply;
 use migrations::orchestrator::Migrator;
-use orchestrator::store::commit::{Committed, JournalRow, KeyWrite, SagaWrite, ShardAdvance, Writes};
+use orchestrator::store::commit::{Committed, JournalRow, ShardAdvance, Writes};
 use orchestrator::store::definitions::{Counts, Publication};
 use orchestrator::store::letters::{LetterChange, LetterRow};
 use orchestrator::store::listing::Listed;
@@ -25,7 +26,10 @@ use uuid::Uuid;
 const NOW: Timestamp = Timestamp::from_unix_millis(1_800_000_000_000);
 
 async fn store() -> Store {
-    let url = TestServer::shared().fresh_database();
+    store_on(&TestServer::shared().fresh_database()).await
+}
+
+async fn store_on(url: &str) -> Store {
     let store = Store::connect(&SecretString::from(url)).await.unwrap();
     apply::apply::<Migrator>(store.connection()).await.unwrap();
     store.remember_shards(ShardCount::new(4).unwrap()).await.unwrap();
@@ -43,24 +47,6 @@ async fn claim(store: &Store, shards: &[u16], owner: &str) -> Vec<Claimed> {
 
 fn saga_id(n: u8) -> SagaId {
     SagaId::new(NOW, [n; 10])
-}
-
-fn saga(id: SagaId, shard: u16, revision: u32, status: Status) -> SagaWrite {
-    SagaWrite {
-        id,
-        shard: Shard(shard),
-        definition: "booking".into(),
-        version: 1,
-        business_key: None,
-        revision: Revision(revision),
-        status,
-        step: Some("reserve-booking".into()),
-        wake_at: None,
-        started_at: NOW,
-        updated_at: NOW,
-        finished_at: None,
-        body: r#"{"state":"completed","steps":[],"data":{}}"#.to_owned(),
-    }
 }
 
 /// A batch that appends `rows` lines to each claimed shard's journal.
@@ -94,87 +80,19 @@ fn batch(claimed: &[Claimed], rows: i64) -> Writes {
     writes
 }
 
+/// Waits for what must become true.
+async fn becomes(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !check().await {
+        assert!(Instant::now() < deadline, "{what}: not within 15 s");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 async fn count(store: &Store, sql: &str) -> i64 {
     let statement = Statement::from_string(DbBackend::Postgres, sql);
     let row = store.connection().query_one_raw(statement).await.unwrap().unwrap();
     row.try_get_by_index(0).unwrap()
-}
-
-#[tokio::test]
-async fn an_older_epoch_commits_nothing_of_any_shard() {
-    let store = store().await;
-    let first = claim(&store, &[0, 1], "first").await;
-    assert_eq!(store.commit(&batch(&first, 2)).await.unwrap(), Committed::Yes);
-    let first: Vec<Claimed> =
-        first.into_iter().map(|claim| Claimed { next_seq: claim.next_seq + 2, ..claim }).collect();
-
-    let second = claim(&store, &[1], "second").await;
-    assert_eq!(second[0].next_seq, 3, "the new owner goes on where the old one was");
-    assert_eq!(store.commit(&batch(&first, 1)).await.unwrap(), Committed::Fenced);
-    assert_eq!(count(&store, "SELECT count(*) FROM journal").await, 4, "shard 0's row is not there either");
-    assert_eq!(count(&store, "SELECT next_seq FROM shard WHERE id = 0").await, 3);
-
-    assert_eq!(
-        store.commit(&batch(&first[..1], 1)).await.unwrap(),
-        Committed::Yes,
-        "shard 0 alone is still ours"
-    );
-    assert_eq!(store.commit(&batch(&second, 1)).await.unwrap(), Committed::Yes);
-}
-
-#[tokio::test]
-async fn a_sequence_neither_skips_nor_repeats() {
-    let store = store().await;
-    let claimed = claim(&store, &[2], "only").await;
-    let once = batch(&claimed, 1);
-    assert_eq!(store.commit(&once).await.unwrap(), Committed::Yes);
-    assert_eq!(store.commit(&once).await.unwrap(), Committed::Fenced, "the same batch again");
-    let ahead = vec![Claimed { next_seq: 5, ..claimed[0].clone() }];
-    assert_eq!(store.commit(&batch(&ahead, 1)).await.unwrap(), Committed::Fenced, "a gap");
-    assert_eq!(count(&store, "SELECT count(*) FROM journal WHERE shard = 2").await, 1);
-}
-
-#[tokio::test]
-async fn a_renewal_tells_whether_a_commit_happened_and_keeps_it_from_happening_later() {
-    let store = store().await;
-    let claimed = claim(&store, &[0, 3], "only").await;
-    let lost = batch(&claimed, 1);
-    let held: Vec<(Shard, i64)> = claimed.iter().map(|claim| (claim.shard, claim.epoch)).collect();
-
-    let renewed = store.renew(&held).await.unwrap();
-    assert!(renewed.iter().all(|claim| claim.next_seq == 1), "it did not happen");
-    assert_eq!(store.commit(&lost).await.unwrap(), Committed::Fenced, "and does not happen any more");
-
-    let mut renewed = renewed;
-    renewed.sort_by_key(|claim| claim.shard);
-    assert_eq!(store.commit(&batch(&renewed, 1)).await.unwrap(), Committed::Yes);
-    claim(&store, &[3], "another").await;
-    let held: Vec<(Shard, i64)> = renewed.iter().map(|claim| (claim.shard, claim.epoch)).collect();
-    let again = store.renew(&held).await.unwrap();
-    assert_eq!(again.len(), 1, "a shard with another owner is left to it");
-    assert_eq!((again[0].shard, again[0].next_seq), (Shard(0), 2), "it happened");
-}
-
-#[tokio::test]
-async fn one_refused_saga_refuses_the_batch_and_says_so() {
-    let store = store().await;
-    let claimed = claim(&store, &[0], "only").await;
-    let mut writes = batch(&claimed, 1);
-    writes.inserts.push(saga(saga_id(1), 0, 1, Status::Running));
-    assert_eq!(store.commit(&writes).await.unwrap(), Committed::Yes);
-
-    let next = vec![Claimed { next_seq: 2, ..claimed[0].clone() }];
-    let mut twice = batch(&next, 1);
-    twice.inserts.push(saga(saga_id(1), 0, 1, Status::Running));
-    let error = store.commit(&twice).await.unwrap_err();
-    let StoreError::Refused { state, constraint, .. } = error else { panic!("{error:?}") };
-    assert_eq!((state.as_str(), constraint.as_deref()), ("23505", Some("saga_pkey")));
-
-    let mut bad_text = batch(&next, 1);
-    bad_text.journal[0].event = "a NUL \0".to_owned();
-    let error = store.commit(&bad_text).await.unwrap_err();
-    assert!(matches!(error, StoreError::Refused { ref state, .. } if state == "22021"), "{error:?}");
-    assert_eq!(count(&store, "SELECT next_seq FROM shard WHERE id = 0").await, 2, "nothing moved");
 }
 
 /// Commits share a connection that is kept from one to the next.
@@ -200,7 +118,7 @@ async fn a_commit_does_not_suffer_from_the_one_before() {
     assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");
     let left = "SELECT count(*) FROM pg_stat_activity \
                 WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
-    while count(&store, left).await > 0 {}
+    becomes("it is rolled back", async || count(&store, left).await == 0).await;
     assert_eq!(store.commit(&batch(&at(1), 1)).await.unwrap(), Committed::Yes);
 
     // Killed between two commits: the first one notices, the next one has another connection.
@@ -217,21 +135,6 @@ async fn a_commit_does_not_suffer_from_the_one_before() {
         }
     };
     assert_eq!(next, Committed::Yes);
-}
-
-#[tokio::test]
-async fn a_key_is_taken_once() {
-    let store = store().await;
-    let claimed = claim(&store, &[0, 1], "only").await;
-    let key = |saga| KeyWrite { key_hash: [7; 32], request_hash: [8; 32], saga, at: NOW };
-    let mut first = batch(&claimed[..1], 1);
-    first.keys.push(key(saga_id(1).as_uuid()));
-    assert_eq!(store.commit(&first).await.unwrap(), Committed::Yes);
-    let mut second = batch(&claimed[1..], 1);
-    second.keys.push(key(saga_id(2).as_uuid()));
-    let error = store.commit(&second).await.unwrap_err();
-    let StoreError::Refused { constraint, .. } = error else { panic!("{error:?}") };
-    assert_eq!(constraint.as_deref(), Some("request_key_pkey"));
 }
 
 fn letter(id: DeadLetterId) -> LetterRow {
@@ -307,19 +210,6 @@ fn republished(claimed: &[Claimed]) -> Writes {
     let mut writes = batch(claimed, 1);
     writes.shards.iter_mut().for_each(|advance| advance.republish = false);
     writes
-}
-
-#[tokio::test]
-async fn another_broker_means_reading_from_the_start() {
-    let store = store().await;
-    let claimed = claim(&store, &[0], "only").await;
-    assert!(claimed[0].republish, "the first broker is a new one");
-    store.commit(&republished(&claimed)).await.unwrap();
-    let again = claim(&store, &[0], "only").await;
-    assert_eq!((again[0].inbox_offset, again[0].republish), (1, false));
-    let only = Claimant::new("only", Uuid::nil());
-    let moved = store.claim(&[Shard(0)], &only, "broker-2", None).await.unwrap();
-    assert_eq!((moved[0].inbox_offset, moved[0].republish), (0, true));
 }
 
 #[tokio::test]
@@ -409,7 +299,7 @@ async fn those_who_publish_leave_connections_to_the_engine() {
     let publishing: Vec<_> = (0..ENGINE_CONNECTIONS * 2).map(|_| publish()).collect();
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    while count(&store, waiting).await == 0 {}
+    becomes("one waits", async || count(&store, waiting).await > 0).await;
     assert_eq!(count(&store, waiting).await, 1, "the others wait without a connection");
     other.commit().await.unwrap();
     for one in publishing {

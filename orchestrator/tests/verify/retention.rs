@@ -46,7 +46,7 @@ async fn count(world: &World, table: &str) -> i64 {
     world.db().query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 
-const NOTHING: Removed = Removed { days: 0, sagas: 0, keys: 0, letters: 0 };
+const NOTHING: Removed = Removed { days: 0, sagas: 0, keys: 0, letters: 0, actions: 0 };
 
 #[tokio::test]
 async fn days_and_what_lived_in_them_leave_at_their_age() {
@@ -56,7 +56,7 @@ async fn days_and_what_lived_in_them_leave_at_their_age() {
     assert_eq!(pass(&world, days_later(KEPT_DAYS + 1)).await, NOTHING);
     assert_eq!(
         pass(&world, days_later(KEPT_DAYS + 2)).await,
-        Removed { days: 2, sagas: 3, keys: 3, letters: 0 }
+        Removed { days: 2, sagas: 3, keys: 3, letters: 0, actions: 0 }
     );
     assert_eq!(world.differences().await, "");
     for table in ["journal", "saga", "request_key"] {
@@ -73,7 +73,7 @@ async fn an_open_saga_keeps_its_day_and_all_that_follow() {
     let removed = pass(&world, days_later(KEPT_DAYS + 30)).await;
     assert_eq!(
         removed,
-        Removed { days: 1, sagas: 1, keys: 1, letters: 0 },
+        Removed { days: 1, sagas: 1, keys: 1, letters: 0, actions: 0 },
         "the saga over midnight has rows there"
     );
     let report = world.verify().await;
@@ -82,7 +82,11 @@ async fn an_open_saga_keeps_its_day_and_all_that_follow() {
     world.reply(open, Says::Rejected).await;
     world.sql("UPDATE shard SET published_seq = next_seq - 1").await;
     let removed = pass(&world, days_later(KEPT_DAYS + 30)).await;
-    assert_eq!(removed, Removed { days: 1, sagas: 3, keys: 3, letters: 0 }, "the newest day never leaves");
+    assert_eq!(
+        removed,
+        Removed { days: 1, sagas: 3, keys: 3, letters: 0, actions: 0 },
+        "the newest day never leaves"
+    );
     assert_eq!(world.differences().await, "");
 }
 
@@ -95,7 +99,7 @@ async fn a_stuck_saga_and_its_letter_stay_until_somebody_has_decided() {
     world.refuse(stuck).await;
     world.sql("UPDATE shard SET published_seq = next_seq - 1").await;
     let removed = pass(&world, days_later(KEPT_DAYS + 30)).await;
-    assert_eq!(removed, Removed { days: 1, sagas: 1, keys: 1, letters: 0 });
+    assert_eq!(removed, Removed { days: 1, sagas: 1, keys: 1, letters: 0, actions: 0 });
     assert_eq!(count(&world, "dead_letter").await, 1);
     assert_eq!(world.differences().await, "");
 
@@ -104,7 +108,7 @@ async fn a_stuck_saga_and_its_letter_stay_until_somebody_has_decided() {
     world.reply(stuck, Says::Done).await;
     world.sql("UPDATE shard SET published_seq = next_seq - 1").await;
     let removed = pass(&world, days_later(KEPT_DAYS + 30)).await;
-    assert_eq!(removed, Removed { days: 1, sagas: 3, keys: 3, letters: 1 });
+    assert_eq!(removed, Removed { days: 1, sagas: 3, keys: 3, letters: 1, actions: 0 });
     assert_eq!(world.differences().await, "");
 }
 
@@ -150,8 +154,18 @@ async fn actions_that_are_finished_leave_with_what_they_chose() {
         let items = items.replace("{id}", &id.to_string());
         world.sql(&format!("INSERT INTO bulk_item (action_id, place, subject_id, state) {items}")).await;
     }
-    pass(&world, days_later(KEPT_DAYS + 30)).await;
+    // The key of the first one's request, which is as old as it.
+    world
+        .sql(&format!(
+            "INSERT INTO request_key (key_hash, request_hash, saga_id, created_at)
+             VALUES ('key', 'request', '{}', '2020-01-01')",
+            Uuid::from_u128(1)
+        ))
+        .await;
+    let removed = pass(&world, days_later(KEPT_DAYS + 30)).await;
+    assert_eq!((removed.keys, removed.actions), (4, 1_501));
     assert_eq!((count(&world, "bulk_action").await, count(&world, "bulk_item").await), (1, 1_500));
+    assert_eq!(world.differences().await, "");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use migrations::orchestrator::Migrator;
 use orchestrator::definitions::Definitions;
 use orchestrator::engine::batch::{Batch, Context, Held, Input};
 use orchestrator::engine::handle::{Act, ActOnLetter, LetterVerb, RequestKey, StartSaga, Verb};
+use orchestrator::engine::participants::Participants;
 use orchestrator::engine::records::RecordMaker;
 use orchestrator::engine::shards::{Owned, Shards};
 use orchestrator::engine::{EngineSettings, INBOX};
@@ -100,6 +101,7 @@ impl World {
             taken_keys: &HashSet::new(),
             definitions: &self.definitions,
             records: &self.maker,
+            participants: &Participants::default(),
             incarnation: "broker",
             now: self.now,
             traced: false,

@@ -79,6 +79,7 @@ pub fn transcript_line(
     let mut line = describe(definition, &entry);
     if let State::Backoff { until, .. } = &saga.state
         && !before.is_some_and(|before| before.state == saga.state)
+        && !matches!(event, Event::Withheld(_))
     {
         let wait = humantime::format_duration(until.since(saga.updated_at));
         line.then = format!("back off {wait}");
@@ -105,6 +106,7 @@ fn what(definition: &Definition, saga: SagaId, event: &Event) -> String {
         Event::TimedOut(at) => format!("{} timed out", command(definition, *at)),
         Event::RetryDue(at) => format!("{} due", command(definition, *at)),
         Event::Unsendable { attempt, .. } => format!("{} cannot be sent", command(definition, *attempt)),
+        Event::Withheld(at) => format!("{} withheld", command(definition, *at)),
         Event::Started { .. }
         | Event::DeadlinePassed
         | Event::Quarantined { .. }
@@ -124,6 +126,7 @@ const fn verb(event: &Event) -> &'static str {
         Event::RetryDue(_) => "retry due",
         Event::DeadlinePassed => "deadline passed",
         Event::Unsendable { .. } => "cannot be sent",
+        Event::Withheld(_) => "withheld",
         Event::Quarantined { .. } => "quarantined",
         Event::LetterRedriven { .. } => "dead letter redriven",
         Event::Cancel { .. } => "cancel",
@@ -150,7 +153,14 @@ fn then(definition: &Definition, entry: &Entry<'_>) -> String {
             | Effect::ReopenLetters { .. } => {}
         }
     }
-    if then.is_empty() { "back off".to_owned() } else { then.join(", ") }
+    match entry.event {
+        Event::Withheld(at) => {
+            let participant = definition.step(at.step).map_or("its participant", |step| &step.participant);
+            format!("wait for {participant}")
+        }
+        _ if then.is_empty() => "back off".to_owned(),
+        _ => then.join(", "),
+    }
 }
 
 fn note(definition: &Definition, entry: &Entry<'_>) -> String {
@@ -190,6 +200,7 @@ fn said(entry: &Entry<'_>) -> Option<String> {
         | Event::Started { .. }
         | Event::TimedOut(_)
         | Event::RetryDue(_)
+        | Event::Withheld(_)
         | Event::DeadlinePassed => {
             let compensated =
                 |effect: &Effect| matches!(effect, Effect::AnnounceEnd { status: Status::Compensated });
@@ -212,6 +223,7 @@ fn in_doubt(definition: &Definition, entry: &Entry<'_>) -> bool {
         }
         Event::Started { .. }
         | Event::RetryDue(_)
+        | Event::Withheld(_)
         | Event::DeadlinePassed
         | Event::Quarantined { .. }
         | Event::LetterRedriven { .. }

@@ -26,6 +26,8 @@ enum Move {
     TimeoutAny(Try),
     RetryAny(Try),
     UnsendableAny(Try, Refusal),
+    /// The current command is not handed out.
+    WithholdCurrent,
     /// An event that happened before happens again.
     Again(prop::sample::Index),
     Plain(Event),
@@ -112,6 +114,7 @@ impl Course {
                 State::Stuck { .. } | State::Completed | State::Compensated => return None,
             },
             Move::UnsendableCurrent(cause) => Event::Unsendable { attempt: saga.current()?, cause },
+            Move::WithholdCurrent => Event::Withheld(saga.current()?),
             Move::TimeoutAny(at) => Event::TimedOut(at),
             Move::RetryAny(at) => Event::RetryDue(at),
             Move::UnsendableAny(attempt, cause) => Event::Unsendable { attempt, cause },
@@ -151,6 +154,7 @@ fn moves() -> impl Strategy<Value = Move> {
         }),
         1 => outcomes().prop_map(Move::Foreign),
         1 => refusals().prop_map(Move::UnsendableCurrent),
+        1 => Just(Move::WithholdCurrent),
         1 => tries().prop_map(Move::TimeoutAny),
         1 => tries().prop_map(Move::RetryAny),
         1 => (tries(), refusals()).prop_map(|(at, cause)| Move::UnsendableAny(at, cause)),
@@ -226,6 +230,7 @@ pub(crate) fn events() -> impl Strategy<Value = Event> {
         4 => (commands, outcomes()).prop_map(|(command_id, outcome)| Event::Replied { command_id, echo: None, outcome }),
         1 => wild_tries().prop_map(Event::TimedOut),
         1 => wild_tries().prop_map(Event::RetryDue),
+        1 => wild_tries().prop_map(Event::Withheld),
         1 => (wild_tries(), refusals()).prop_map(|(attempt, cause)| Event::Unsendable { attempt, cause }),
         6 => verbs(),
     ]

@@ -62,6 +62,35 @@ fn cancelled_during_a_back_off() {
 }
 
 #[test]
+fn cancelled_while_a_command_is_withheld() {
+    assert_snapshot!(booking("reserve ok, charge withheld, cancel, undo reserve ok"), @"
+    start                      -> reserve-booking #1
+    reserve-booking succeeded  -> charge-payment #1
+    charge-payment #1 withheld -> wait for payment
+    cancel                     -> undo reserve-booking #1
+    reserve-booking undone     -> compensated              cancelled
+    = compensated: compensated, rejected, pending
+    ");
+    assert_snapshot!(booking("reserve ok, charge ok, confirm withheld, cancel"), @"
+    start                       -> reserve-booking #1
+    reserve-booking succeeded   -> charge-payment #1
+    charge-payment succeeded    -> confirm-booking #1
+    confirm-booking #1 withheld -> wait for booking
+    cancel                      -> undo charge-payment #1
+    = compensating: succeeded, compensating, rejected
+    ");
+    assert_snapshot!(booking("reserve ok, charge timeout, charge withheld, cancel"), @"
+    start                       -> reserve-booking #1
+    reserve-booking succeeded   -> charge-payment #1
+    charge-payment #1 timed out -> back off 200ms
+    charge-payment #2 due       -> charge-payment #2
+    charge-payment #2 withheld  -> wait for payment
+    cancel                      -> undo charge-payment #1
+    = compensating: succeeded, compensating, pending
+    ");
+}
+
+#[test]
 fn a_pivot_is_cancelled_only_if_it_cannot_have_happened() {
     assert_snapshot!(booking("reserve ok, charge ok, cancel, confirm failed, cancel, undo charge ok, undo reserve ok"), @"
     start                     -> reserve-booking #1

@@ -162,6 +162,7 @@ impl<'a> Player<'a> {
                 self.last_timeout = Some(at);
                 self.apply(Event::TimedOut(at));
             }
+            "withheld" => self.apply(Event::Withheld(at)),
             "unsendable" => {
                 let cause = Refusal::new("no_such_field", "the data has no `reference`");
                 self.apply(Event::Unsendable { attempt: at, cause });

@@ -150,3 +150,33 @@ fn timers_of_another_attempt_do_nothing() {
     = compensated: compensated, rejected, pending
     ");
 }
+
+#[test]
+fn what_is_withheld_counts_no_attempt() {
+    assert_snapshot!(booking("reserve withheld, reserve ok, charge failed, charge withheld, charge withheld, charge ok, confirm withheld, retry now, confirm ok"), @"
+    start                       -> reserve-booking #1
+    reserve-booking #1 withheld -> wait for booking
+    reserve-booking #1 due      -> reserve-booking #1
+    reserve-booking succeeded   -> charge-payment #1
+    charge-payment failed       -> back off 200ms      unavailable
+    charge-payment #2 due       -> charge-payment #2
+    charge-payment #2 withheld  -> wait for payment
+    charge-payment #2 due       -> charge-payment #2
+    charge-payment #2 withheld  -> wait for payment
+    charge-payment #2 due       -> charge-payment #2
+    charge-payment succeeded    -> confirm-booking #1
+    confirm-booking #1 withheld -> wait for booking
+    retry now                   -> confirm-booking #1
+    confirm-booking succeeded   -> completed
+    = completed: succeeded, succeeded, succeeded
+    ");
+    assert_snapshot!(booking("reserve ok, charge declined, undo reserve withheld, undo reserve ok"), @"
+    start                            -> reserve-booking #1
+    reserve-booking succeeded        -> charge-payment #1
+    charge-payment rejected          -> undo reserve-booking #1  payment_declined
+    undo reserve-booking #1 withheld -> wait for booking
+    undo reserve-booking #1 due      -> undo reserve-booking #1
+    reserve-booking undone           -> compensated              payment_declined
+    = compensated: compensated, rejected, pending
+    ");
+}

@@ -38,10 +38,10 @@ fn every_shipped_definition() {
         (definition, interventions)
     });
     assert_snapshot!(worlds(definitions, |n| shipped()[n].file.to_owned()), @r"
-        booking.toml         1 interventions   31069 worlds
-        erasure.toml         2 interventions    4674 worlds
-        stock-transfer.toml  1 interventions   57975 worlds
-        trip.toml            1 interventions   83263 worlds
+        booking.toml         1 interventions   32043 worlds
+        erasure.toml         2 interventions    5154 worlds
+        stock-transfer.toml  1 interventions   59841 worlds
+        trip.toml            1 interventions   85297 worlds
     ");
 }
 
@@ -52,18 +52,18 @@ fn every_shape_up_to_two_steps_and_some_larger_ones() {
     let shapes: Vec<(&str, u8)> = small.into_iter().chain(larger).collect();
     let definitions: Vec<_> = shapes.iter().map(|(kinds, n)| (shape(kinds), *n)).collect();
     assert_snapshot!(worlds(definitions, |n| shapes[n].0.to_owned()), @r"
-        c                    2 interventions   25455 worlds
-        p                    2 interventions    4046 worlds
-        r                    2 interventions    4674 worlds
-        cc                   2 interventions   97807 worlds
-        cp                   2 interventions   40637 worlds
-        cr                   2 interventions   36389 worlds
-        pr                   2 interventions   33794 worlds
-        rr                   2 interventions   36271 worlds
-        ccc                  1 interventions   57975 worlds
-        cpr                  1 interventions   17142 worlds
-        ccr                  1 interventions   27632 worlds
-        ccprr                1 interventions   83263 worlds
+        c                    2 interventions   28244 worlds
+        p                    2 interventions    4503 worlds
+        r                    2 interventions    5154 worlds
+        cc                   2 interventions  108121 worlds
+        cp                   2 interventions   45017 worlds
+        cr                   2 interventions   40248 worlds
+        pr                   2 interventions   35773 worlds
+        rr                   2 interventions   38234 worlds
+        ccc                  1 interventions   59841 worlds
+        cpr                  1 interventions   17610 worlds
+        ccr                  1 interventions   28494 worlds
+        ccprr                1 interventions   85297 worlds
     ");
 }
 

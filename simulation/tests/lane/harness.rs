@@ -73,6 +73,7 @@ impl Process {
             metrics: Metrics::new().unwrap(),
             shard_count: world.shard_count,
             environment: Arc::new(Surroundings(world.clone())),
+            board: Arc::default(),
             settings: EngineSettings {
                 advertise_url: url.into(),
                 incarnation: "broker".into(),

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use saga_client::{
     Act, AuditEntry, Booking, BookingStatus, BulkAction, BulkItem, Causes, Client, DeadLetter,
     DeadLetterFilter, DeadLetterGroup, DeadLetterItem, Definition, DefinitionList, HistoryItem,
-    NewDefinition, Page, Plan, Problem, Saga, SagaFilter, SagaStatus, SagaVerb, StartBooking, StartRedrive,
-    StartSaga, StartSagaAction, StepStatus, Why,
+    NewDefinition, Page, Participant, Plan, Problem, Saga, SagaFilter, SagaStatus, SagaVerb, StartBooking,
+    StartRedrive, StartSaga, StartSagaAction, StepStatus, Why,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -167,6 +167,7 @@ fn the_client_takes_everything_that_the_service_may_say() {
         document.holds::<Definition>("Definition")?;
         document.holds::<Plan>("Plan")?;
         document.holds::<Why>("Why")?;
+        document.holds::<Participant>("Participant")?;
         document.holds::<Causes>("Causes")?;
         document.holds::<Page<AuditEntry>>("AuditPage")?;
         document.words("SagaStatus", SagaStatus::KNOWN)?;

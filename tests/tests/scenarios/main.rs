@@ -12,6 +12,7 @@ mod monitoring;
 mod operators;
 mod outages;
 mod outcomes;
+mod participants;
 mod redrives;
 mod registration;
 mod requests;

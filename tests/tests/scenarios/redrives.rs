@@ -17,9 +17,9 @@ const NO_WORKERS: Options =
 /// A lease of ten seconds ends first, and somebody has to start.
 const AFTER_A_CRASH: Duration = Duration::from_secs(90);
 
-/// Sagas that are stuck because the payment participant fails.
+/// Sagas that are stuck because the payment participant refuses what may only go forward.
 async fn stuck(stack: &Stack, payment: &StandIn, count: usize) -> Result<Vec<SagaId>> {
-    payment.handle("EUR", "ChargePayment", &[Manner::Fail]);
+    payment.handle("EUR", "ChargePayment", &[Manner::Reject]);
     let api = stack.api()?;
     let input = || json!({"userId": Uuid::now_v7().to_string(), "resourceId": Uuid::now_v7().to_string()});
     let sagas = try_join_all((0..count).map(|_| api.start_saga("dues", input()))).await?;
@@ -115,7 +115,7 @@ fn a_redrive_goes_on_after_kill_9_and_sends_each_letter_once() {
         let sagas = stuck(stack, &payment, 60).await?;
         payment.handle("EUR", "ChargePayment", &[Manner::Do]);
         let asked =
-            json!({"filter": {"reason": "busy"}, "ratePerSecond": 30, "ramp": [], "reason": "it is back"});
+            json!({"filter": {"reason": "closed"}, "ratePerSecond": 30, "ramp": [], "reason": "it is back"});
         let made = redrive(stack, &asked).await?;
         eventually("some are sent", SOON, async || {
             let sent = shown(stack, &made).await?["sent"].as_u64().unwrap_or_default();

@@ -6,16 +6,19 @@ use saga_defs::machine::{self, Moment, Transition};
 use saga_defs::saga::{Event, Saga};
 use serde::{Deserialize, Serialize};
 
-use super::Task;
-use super::round::told;
+use super::round::{expected, told};
+use super::{Task, Went};
 use crate::bulk::judge::{self, Fate};
 use crate::engine::clock;
 use crate::engine::handle::Verb;
 use crate::store::StoreError;
 use crate::store::bulk_drive::{Chosen, ItemChange, LetterHere, Round};
 
-/// Letters that are looked at in one commit.
-const PAGE: u32 = 500;
+/// Letters that are looked at in one commit, with their values, each of which may be of a mebibyte. Two dry runs of a
+/// process have theirs at a time ([`Bulk::turn`]).
+///
+/// [`Bulk::turn`]: crate::store::bulk::Bulk::turn
+const PAGE: u32 = 64;
 
 /// What a dry run found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +41,7 @@ pub struct Found {
 impl Task {
     /// # Errors
     /// When the database does not answer.
-    pub(super) async fn examine(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn examine(&mut self) -> Result<Went, StoreError> {
         let mut found = serde_json::from_value::<Found>(self.action.progress.clone()).unwrap_or_default();
         while !self.stop.is_cancelled() {
             let chosen = self.driver.store.next(self.action.id, found.done_up_to, PAGE).await?;
@@ -61,17 +64,18 @@ impl Task {
             let round = Round { items: &items, progress, over, finished, at: clock::now() };
             match self.driver.store.record(self.action.id, self.token, &round).await? {
                 Some(status) if !finished => self.action.status = status,
-                Some(_) | None => return Ok(()),
+                Some(_) | None => break,
             }
         }
-        Ok(())
+        Ok(Went::Over)
     }
 
     async fn fates(&self, chosen: &[Chosen], found: &mut Found) -> Result<Vec<Fate>, StoreError> {
         if !self.is_of_letters() {
             return self.fates_of_sagas(chosen).await;
         }
-        let (letters, sagas) = self.letters_and_sagas(chosen).await?;
+        let _turn = self.driver.store.turn().await;
+        let (letters, sagas) = self.letters_and_sagas(chosen, true).await?;
         let mut fate = |chosen: &Chosen| {
             let letter = letters.get(&chosen.subject);
             let saga = letter.and_then(|letter| letter.saga).and_then(|saga| sagas.get(&saga));
@@ -109,17 +113,20 @@ impl Task {
         let sagas = self.driver.store.sagas_now(&ids).await?;
         let fate = |chosen: &Chosen| match sagas.get(&chosen.subject) {
             None => Fate::Gone,
-            Some((_, saga)) => self.fate_of_saga(saga),
+            Some((now, saga)) => self.fate_of_saga(chosen, now.revision, saga),
         };
         Ok(chosen.iter().map(fate).collect())
     }
 
     /// What the pure core would say.
-    fn fate_of_saga(&self, saga: &Saga) -> Fate {
+    fn fate_of_saga(&self, chosen: &Chosen, revision: i32, saga: &Saga) -> Fate {
         let status = saga.status().as_str();
         let Some(verb) = self.verb() else {
             return Fate::Refused(format!("there is no verb {}", self.action.verb));
         };
+        if expected(&verb, chosen).is_some() && chosen.revision != Some(revision) {
+            return Fate::Refused("the saga is at another revision".to_owned());
+        }
         let found = self.driver.definitions.get(&saga.definition.name, saga.definition.version);
         let Some(definition) = found else {
             return Fate::Refused("its definition is not known here".to_owned());

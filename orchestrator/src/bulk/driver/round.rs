@@ -6,18 +6,20 @@ use futures::future::join_all;
 use saga_defs::Data;
 use saga_defs::ids::{DeadLetterId, SagaId};
 
-use super::{AGAIN, ById, Quiet, RENEW, Task, Went};
+use super::{AGAIN, ById, OUTCOMES, PATIENCE, Quiet, RENEW, Task, Went};
 use crate::bulk::hands::{ActOnSaga, Done, SendLetter};
-use crate::bulk::judge::{self, Fate};
+use crate::bulk::judge::{self, Fate, LetterSent};
 use crate::bulk::run::{MAX_WAITING, Next, Outcome, Run};
 use crate::dead_letters::edit::{self, Edit, NoEdit};
 use crate::engine::clock;
-use crate::engine::handle::Verb;
+use crate::engine::handle::{Expected, Verb};
 use crate::store::StoreError;
 use crate::store::bulk_drive::{Chosen, ItemChange, LetterHere, Round};
 
 /// Letters that are sent at the same time: they share the lane's commits.
 const AT_A_TIME: u32 = 64;
+/// The same of letters whose values are edited: each may be of a mebibyte, and so may what is made of it.
+const EDITED_AT_A_TIME: u32 = 16;
 
 /// What became of one that was to be sent.
 enum Tried {
@@ -47,7 +49,10 @@ impl Task {
         }
         let (mut over, mut went) = (None, None);
         match next {
-            Next::Send { at_most } => went = Some(self.send(run, at_most.min(AT_A_TIME), &mut items).await?),
+            Next::Send { at_most } => {
+                let together = if self.action.patch.is_some() { EDITED_AT_A_TIME } else { AT_A_TIME };
+                went = Some(self.send(run, at_most.min(together), &mut items).await?);
+            }
             Next::Pause { until } => went = Some(Went::After(until.since(now))),
             Next::Outcomes => {}
             Next::Stop { failed, of } => {
@@ -71,12 +76,15 @@ impl Task {
             return Ok(Went::Over);
         }
         self.action.status = status;
-        Ok(went.unwrap_or_else(|| Went::After(quiet.pause(now))))
+        Ok(went.unwrap_or(Went::After(OUTCOMES)))
     }
 
-    /// Nothing is to be kept; the lease is.
+    /// Nothing is to be kept; the lease is, unless this has been so for a while: then another action may have its turn.
     async fn stay(&mut self, quiet: &mut Quiet, went: Option<Went>) -> Result<Went, StoreError> {
         let now = clock::now();
+        if now.since(quiet.since) >= PATIENCE {
+            return Ok(Went::Aside);
+        }
         if now.since(quiet.renewed) >= RENEW || (self.is_running() && went.is_none()) {
             quiet.renewed = now;
             let Some(status) = self.driver.store.renew(self.action.id, self.token).await? else {
@@ -84,7 +92,7 @@ impl Task {
             };
             self.action.status = status;
         }
-        Ok(went.unwrap_or_else(|| Went::After(quiet.pause(now))))
+        Ok(went.unwrap_or(Went::After(OUTCOMES)))
     }
 
     /// Those that were sent and have an outcome by now.
@@ -97,27 +105,27 @@ impl Task {
         let waiting =
             self.driver.store.waiting(self.action.id, 0, MAX_WAITING.saturating_add(AT_A_TIME)).await?;
         let ids: Vec<_> = waiting.iter().map(|chosen| chosen.subject).collect();
-        let found: Vec<(Chosen, Option<Outcome>)> = if self.is_of_letters() {
-            let statuses = self.driver.store.letter_statuses(&ids).await?;
-            let outcome =
-                |chosen: &Chosen| judge::letter_outcome(statuses.get(&chosen.subject).map(String::as_str));
-            waiting.into_iter().map(|chosen| (chosen.clone(), outcome(&chosen))).collect()
+        let found: Vec<(Option<Outcome>, Option<LetterSent>)> = if self.is_of_letters() {
+            let sent = self.driver.store.letters_sent(&ids).await?;
+            let sent = ids.iter().map(|id| sent.get(id).copied());
+            sent.map(|sent| (judge::letter_outcome(sent), sent)).collect()
         } else {
             let places = self.driver.store.saga_places(&ids).await?;
             let outcome = |chosen: &Chosen| {
                 let revision = chosen.revision.unwrap_or_default();
                 judge::saga_outcome(places.get(&chosen.subject), revision, chosen.step.as_deref())
             };
-            waiting.into_iter().map(|chosen| (chosen.clone(), outcome(&chosen))).collect()
+            waiting.iter().map(|chosen| (outcome(chosen), None)).collect()
         };
-        for (chosen, outcome) in found {
+        for (chosen, (outcome, sent)) in waiting.iter().zip(found) {
             let Some(outcome) = outcome else { continue };
             run.outcome(outcome);
             let state = match outcome {
                 Outcome::Succeeded => "succeeded",
                 Outcome::FailedAgain => "failed_again",
             };
-            items.push(ItemChange { place: chosen.place, state, code: None, note: None });
+            let (code, note) = sent.and_then(LetterSent::remark).unzip();
+            items.push(ItemChange { place: chosen.place, state, code, note });
         }
         Ok(items)
     }
@@ -170,7 +178,7 @@ impl Task {
     }
 
     async fn send_letters(&self, chosen: &[Chosen]) -> Result<Vec<Tried>, StoreError> {
-        let (letters, sagas) = self.letters_and_sagas(chosen).await?;
+        let (letters, sagas) = self.letters_and_sagas(chosen, self.action.patch.is_some()).await?;
         let send = async |chosen: &Chosen| {
             let letter = letters.get(&chosen.subject);
             let saga = letter.and_then(|letter| letter.saga).and_then(|saga| sagas.get(&saga));
@@ -202,13 +210,14 @@ impl Task {
         Ok(join_all(chosen.iter().map(send)).await)
     }
 
-    /// The letters as they are now, and the sagas they are about.
+    /// The letters as they are now, with their values or without, and the sagas they are about.
     pub(super) async fn letters_and_sagas(
         &self,
         chosen: &[Chosen],
+        values: bool,
     ) -> Result<(ById<LetterHere>, ById<(judge::SagaNow, saga_defs::saga::Saga)>), StoreError> {
         let ids: Vec<_> = chosen.iter().map(|chosen| chosen.subject).collect();
-        let letters = self.driver.store.letters_now(&ids).await?;
+        let letters = self.driver.store.letters_now(&ids, values).await?;
         let mut sagas: Vec<_> = letters.values().filter_map(|letter| letter.saga).collect();
         sagas.sort_unstable();
         sagas.dedup();
@@ -230,7 +239,9 @@ impl Task {
         };
         let saga = SagaId::from_uuid(chosen.subject);
         let reason: Arc<str> = self.action.reason.as_str().into();
-        tried(self.driver.hands.act(ActOnSaga { action: self.action.id, saga, verb, reason }).await)
+        let expected = expected(&verb, chosen);
+        let act = ActOnSaga { action: self.action.id, saga, verb, expected, reason };
+        tried(self.driver.hands.act(act).await)
     }
 
     /// What is done to sagas.
@@ -251,6 +262,12 @@ impl Task {
     pub(super) fn is_of_letters(&self) -> bool {
         self.action.subject == "letter"
     }
+}
+
+/// What is stuck for another reason by now was not meant. A cancellation is, and a retry does no harm, wherever the saga is.
+pub(super) fn expected(verb: &Verb, chosen: &Chosen) -> Option<Expected> {
+    let revision = chosen.revision.and_then(|revision| u32::try_from(revision).ok());
+    matches!(verb, Verb::Skip | Verb::Redrive { .. }).then_some(Expected(vec![revision?]))
 }
 
 fn tried(done: Done) -> Tried {

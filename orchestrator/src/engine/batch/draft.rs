@@ -47,6 +47,8 @@ pub(super) struct Draft<'a> {
     order: Vec<SagaId>,
     /// What operators gave letters in place of their own values.
     pub(super) edited: HashMap<DeadLetterId, Edit>,
+    /// The saga whose command goes to its participant although that is held.
+    pub(super) let_go: Option<SagaId>,
     /// The keys that starts of this batch use.
     keys: HashSet<[u8; 32]>,
 }
@@ -55,7 +57,8 @@ impl<'a> Draft<'a> {
     pub(super) fn new(context: Context<'a>) -> Self {
         Self {
             context,
-            batch: Batch::default(),
+            batch: Batch { participants: context.participants.clone(), ..Batch::default() },
+            let_go: None,
             next_seq: HashMap::new(),
             offsets: HashMap::new(),
             order: Vec::new(),
@@ -117,14 +120,20 @@ impl<'a> Draft<'a> {
     ) {
         let Moved { saga, effects } = moved;
         let id = saga.id;
+        if let Some(before) = before {
+            self.observe(&definition, before, event);
+        }
         let sent = effects.iter().find_map(|effect| match effect {
             Effect::Send(at) => Some(*at),
             _ => None,
         });
-        let built = sent.map(|at| (at, self.context.records.command_value(&definition, &saga, at)));
+        let withheld = sent.filter(|at| self.withholds(&definition, id, *at));
+        let asked = sent.filter(|_| withheld.is_none());
+        let built = asked.map(|at| (at, self.context.records.command_value(&definition, &saga, at)));
         let (body, failed) = match built {
             Some((_, Ok(value))) => (value, None),
             Some((at, Err(cause))) => (Vec::new(), Some((at, cause))),
+            None if withheld.is_some() => (Vec::new(), None),
             None => (self.edited_value(&effects), None),
         };
         let seq = self.journal(shard, &saga, event, &effects, body.clone());
@@ -140,18 +149,23 @@ impl<'a> Draft<'a> {
                 self.order.push(id);
             }
         }
-        self.count(before, event, &held, sent);
+        self.count(before, event, &held, asked);
         if self.context.traced {
             let now = self.context.now;
-            traces::of_transition(&held.definition, before, &held.saga, sent, now, &mut self.batch.spans);
+            traces::of_transition(&held.definition, before, &held.saga, asked, now, &mut self.batch.spans);
         }
         for effect in &effects {
-            let command = failed.is_none().then_some(body.as_slice());
+            let command = (failed.is_none() && withheld.is_none()).then_some(body.as_slice());
             self.carry_out(effect, &held, before, event, (shard, seq), command);
         }
         if let Some((attempt, cause)) = failed {
             // Nothing was sent: the saga is told at once, in the same batch.
             let told = self.apply(id, &Event::Unsendable { attempt, cause });
+            debug_assert!(told.is_ok(), "an attempt just asked for is current");
+        }
+        if let Some(attempt) = withheld {
+            // It is not out, and the saga knows: all in one commit, so that nobody publishes it later.
+            let told = self.apply(id, &Event::Withheld(attempt));
             debug_assert!(told.is_ok(), "an attempt just asked for is current");
         }
     }
@@ -303,7 +317,9 @@ impl<'a> Draft<'a> {
     pub(super) fn audit(&mut self, row: AuditRow, key: Option<RequestKey>) {
         let own = row.saga.and_then(|saga| self.owned_shard(saga));
         let shard = own.or_else(|| self.context.shards.ids().first().copied());
-        self.key(key, row.saga.map_or(Uuid::nil(), SagaId::as_uuid));
+        // Of one that nobody moves any more the row may be gone, or go long before the key does.
+        let moved = row.saga.filter(|id| self.batch.moved.contains_key(id));
+        self.key(key, moved.map_or(Uuid::nil(), SagaId::as_uuid));
         self.batch.writes.audit.push(row.of_shard(shard));
     }
 

@@ -34,6 +34,7 @@ impl Draft<'_> {
                 self.batch.replies.push((position, Reply::Letter(result)));
             }
             Input::Due(shard, id) => self.due(*shard, *id),
+            Input::Released(shard, id) => self.letting_go(*id, |draft| draft.released(*shard, *id)),
             Input::Refused(id, attempt, cause) => {
                 self.own(*id, &Event::Unsendable { attempt: *attempt, cause: cause.clone() });
             }
@@ -118,13 +119,16 @@ impl Draft<'_> {
         if let Some(message) = mismatch(held, command, message_type, event) {
             return self.refuse(shard, record, "mismatch", message, Some(saga));
         }
+        let copy = replies::copy_of(record);
+        // What becomes of a letter that the saga knows of is the saga's to say.
+        let unknown = copy.filter(|id| !held.saga.redriven.contains(id));
         let applied = self.apply(saga, event);
         if self.context.traced {
             let ignored = applied.as_ref().err().copied().map(name);
             self.batch.spans.with_commit.extend(traces::of_reply(record, ignored, self.context.now));
         }
         match applied {
-            Ok(()) => {}
+            Ok(()) => self.resolve(unknown),
             Err(Why::Foreign) => {
                 let message = format!("saga {saga} never sends the command {command}");
                 self.refuse(shard, record, "mismatch", message, Some(saga));
@@ -132,12 +136,14 @@ impl Draft<'_> {
             Err(why) => {
                 self.batch.facts.push(Fact::Ignored(name(why)));
                 // The saga had moved on before the copy of the letter came.
-                if let Some(id) = replies::copy_of(record) {
-                    let at = self.context.now;
-                    self.batch.writes.letters.push(LetterChange::Resolve { id, at });
-                }
+                self.resolve(copy);
             }
         }
+    }
+
+    fn resolve(&mut self, letter: Option<DeadLetterId>) {
+        let at = self.context.now;
+        self.batch.writes.letters.extend(letter.map(|id| LetterChange::Resolve { id, at }));
     }
 
     /// A record that nobody can use becomes a dead letter; a redriven copy reopens the letter it came from.
@@ -204,6 +210,9 @@ impl Draft<'_> {
             }
             _ => None,
         });
+        if event.is_some() && self.park(shard, id) {
+            return;
+        }
         let done = event.is_some_and(|event| self.apply(id, &event).is_ok());
         if !done {
             let rearmed = self.rearmed(shard, id);
@@ -245,7 +254,12 @@ impl Draft<'_> {
             Verb::RetryNow => Event::RetryNow { reason },
         };
         let before = self.audited(act.saga);
-        self.apply(act.saga, &event).map_err(|why| self.not_allowed(act.saga, why))?;
+        // An operator who says so asks a participant that is held, too.
+        let done = match &act.verb {
+            Verb::RetryNow => self.letting_go(act.saga, |draft| draft.apply(act.saga, &event)),
+            Verb::Cancel | Verb::Redrive { .. } | Verb::Skip => self.apply(act.saga, &event),
+        };
+        done.map_err(|why| self.not_allowed(act.saga, why))?;
         let mut after = self.audited(act.saga);
         if let (Some(after), Verb::Redrive { input: Some(input) }) = (&mut after, &act.verb) {
             after["input"] = input.clone().into();

@@ -1,10 +1,12 @@
 //! What inputs come to, as lines: what is written, published and answered.
 
+mod holds;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use messaging::headers::{OutcomeKind, ReplyHeaders};
+use messaging::headers::{OutcomeKind, ReplyHeaders, redriven_copy};
 use messaging::{Headers, Received};
 use saga_defs::Data;
 use saga_defs::Shipped;
@@ -14,14 +16,16 @@ use schemas::Catalog;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::handle::{Act, RequestKey, StartSaga, Verb};
+use super::super::handle::{Act, ActOnLetter, LetterVerb, RequestKey, StartSaga, Verb};
+use super::super::participants::Participants;
+use super::super::participants::parked::Parked;
 use super::super::publisher::Origin;
 use super::super::records::RecordMaker;
 use super::super::shards::{Owned, Shards};
 use super::super::{EngineSettings, INBOX};
 use super::{Batch, Context, Held, Input, Reply};
 use crate::definitions::Definitions;
-use crate::store::letters::LetterChange;
+use crate::store::letters::{LetterChange, LetterRow, StoredLetter};
 use crate::store::shards::Claimed;
 
 const START: Timestamp = Timestamp::from_unix_millis(1_800_000_000_000);
@@ -30,10 +34,13 @@ const START: Timestamp = Timestamp::from_unix_millis(1_800_000_000_000);
 struct World {
     shards: Shards,
     sagas: HashMap<SagaId, Held>,
+    letters: HashMap<DeadLetterId, StoredLetter>,
     definitions: Definitions,
     maker: RecordMaker,
     count: ShardCount,
     taken_keys: HashSet<Vec<u8>>,
+    participants: Participants,
+    parked: Parked,
     now: Timestamp,
     offset: i64,
 }
@@ -62,10 +69,13 @@ impl World {
         Self {
             shards,
             sagas: HashMap::new(),
+            letters: HashMap::new(),
             definitions: Definitions::of([Shipped::named("booking").unwrap().definition()]),
             maker: RecordMaker::new(Catalog::shipped(), &settings),
             count: ShardCount::new(1).unwrap(),
             taken_keys: HashSet::new(),
+            participants: Participants::default(),
+            parked: Parked::default(),
             now: START,
             offset: 0,
         }
@@ -76,10 +86,11 @@ impl World {
             shards: &self.shards,
             shard_count: self.count,
             sagas: &self.sagas,
-            letters: &HashMap::new(),
+            letters: &self.letters,
             taken_keys: &self.taken_keys,
             definitions: &self.definitions,
             records: &self.maker,
+            participants: &self.participants,
             incarnation: "broker",
             now: self.now,
             traced: false,
@@ -89,7 +100,15 @@ impl World {
             let owned = self.shards.get_mut(advance.shard).unwrap();
             (owned.next_seq, owned.inbox_offset) = (advance.next_seq, advance.inbox_offset);
         }
+        for &(shard, id, wake) in &batch.rearmed {
+            self.shards.set_wake(shard, id, wake);
+        }
+        self.participants = batch.participants.clone();
+        for (participant, id, rank) in &batch.parked {
+            self.parked.park(participant.clone(), *id, *rank);
+        }
         for (id, moved) in &batch.moved {
+            self.parked.unpark(*id);
             self.shards.set_wake(moved.shard, *id, moved.wake);
             self.sagas.insert(*id, moved.held.clone());
         }
@@ -139,6 +158,27 @@ impl World {
     fn reserved(&mut self, n: u8) -> Input {
         let fields = json!({"bookingId": id(n).to_string(), "reservedAt": 1}).as_object().unwrap().clone();
         self.reply(n, "reserve-booking", "booking.BookingReserved", OutcomeKind::Succeeded, fields)
+    }
+
+    /// An open letter of a record that nobody could read, said to be about that saga.
+    fn letter(&mut self, saga: Option<SagaId>) -> DeadLetterId {
+        let garbage = self.record(Headers::new(), Some(b"garbage".to_vec()));
+        let batch = self.decide(&[garbage]);
+        let LetterChange::Keep(row) = &batch.writes.letters[0] else { panic!("{:?}", batch.writes.letters) };
+        let row = LetterRow { saga, ..row.clone() };
+        let id = row.id;
+        self.letters.insert(id, StoredLetter { row, status: "open".to_owned() });
+        id
+    }
+
+    fn redrive(&self, letter: DeadLetterId) -> Input {
+        Input::Letter(Box::new(ActOnLetter {
+            letter,
+            verb: LetterVerb::Redrive { edit: None },
+            reason: "r".into(),
+            actor: "a".into(),
+            key: Some(RequestKey { key_hash: [1; 32], request_hash: [2; 32] }),
+        }))
     }
 }
 
@@ -343,4 +383,39 @@ fn the_letter_of_a_record_is_the_same_when_it_is_read_again() {
         }
     }
     assert_eq!(ids[0], ids[1]);
+}
+
+#[test]
+fn a_key_names_the_saga_that_was_moved_under_it() {
+    let mut world = World::new();
+    let start = world.start(1);
+    world.decide(&[start]);
+    let saga_of_key = |saga| {
+        let mut world = World { sagas: world.sagas.clone(), ..World::new() };
+        let letter = world.letter(saga);
+        let redrive = world.redrive(letter);
+        world.decide(&[redrive]).writes.keys[0].saga
+    };
+    assert_eq!(saga_of_key(Some(id(1))), id(1).as_uuid());
+    assert_eq!(saga_of_key(None), Uuid::nil());
+    // Nobody could tell by its row that it is gone for good reason.
+    assert_eq!(saga_of_key(Some(id(9))), Uuid::nil(), "it is no longer kept");
+}
+
+#[test]
+fn a_copy_that_is_read_at_last_resolves_its_letter() {
+    let mut world = World::new();
+    let start = world.start(1);
+    world.decide(&[start]);
+    let letter = world.letter(None);
+    let redrive = world.redrive(letter);
+    world.decide(&[redrive]);
+    let Input::Record(shard, mut copy) = world.reserved(1) else { unreachable!() };
+    copy.headers = redriven_copy(&copy.headers, letter);
+    let batch = world.decide(&[Input::Record(shard, copy)]);
+    assert_eq!(world.sagas[&id(1)].saga.revision.0, 2, "the saga went on");
+    let [LetterChange::Resolve { id, .. }] = batch.writes.letters[..] else {
+        panic!("{:?}", batch.writes.letters)
+    };
+    assert_eq!(id, letter);
 }

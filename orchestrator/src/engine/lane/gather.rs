@@ -19,6 +19,8 @@ use crate::store::letters::StoredLetter;
 /// Delivery reports are looked at this often, or whenever something else happens: commands are on their way already, so
 /// nothing waits for a report but the watermark and the clock of a timeout.
 const REPORTS_EVERY: Duration = Duration::from_millis(20);
+/// Who waits for a held participant is looked at this often.
+const LET_GO_EVERY: Duration = Duration::from_millis(100);
 /// At most this many due timers in one batch, so that a crowd of them leaves room for replies.
 const DUE_LIMIT: usize = BATCH_INPUTS / 2;
 
@@ -45,6 +47,7 @@ impl Lane {
             self.take_rebalances().await;
             self.take_records(&mut arrived);
             self.take_due(&mut arrived);
+            self.take_released(&mut arrived).await;
             self.take_requests(&mut arrived);
             if !arrived.is_empty() {
                 self.let_grow().await;
@@ -63,7 +66,11 @@ impl Lane {
         }
         let until_due =
             self.shards.next_wake().filter(|_| !self.unheard).map(|at| at.since(self.environment.now()));
-        let longest = if self.publisher.in_flight() > 0 { REPORTS_EVERY } else { IDLE_SAVE };
+        let longest = match self.publisher.in_flight() {
+            0 if self.parked.is_empty() => IDLE_SAVE,
+            0 => LET_GO_EVERY,
+            _ => REPORTS_EVERY,
+        };
         let idle = until_due.unwrap_or(longest).min(longest);
         let reports = self.publisher.reports();
         let wait_for_room = self.publisher.is_blocked() || !self.held.is_empty();

@@ -20,6 +20,8 @@ impl Lane {
         );
         tracing::error!(%shard, "shard {shard} stands still: {text}");
         self.shards.stop(shard);
+        let count = self.shard_count;
+        self.parked.retain(|id| id.shard(count) != shard);
         self.stopped.retain(|(other, _)| *other != shard);
         self.stopped.push((shard, text));
         self.show_shards();

@@ -205,6 +205,7 @@ impl Lane {
         self.publisher.forget(shard);
         let count = self.shard_count;
         let of_shard = |id: &SagaId| id.shard(count) == shard;
+        self.parked.retain(|id| !of_shard(&id));
         self.sagas.retain(|id, _| !of_shard(id));
         self.waiters.retain(|id, _| !of_shard(id));
     }

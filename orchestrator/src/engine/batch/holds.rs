@@ -1,0 +1,96 @@
+//! Participants that are held: what the inputs tell of them, and what is withheld from them.
+
+use saga_defs::definition::Definition;
+use saga_defs::ids::{SagaId, Shard};
+use saga_defs::saga::{Event, Outcome, Saga, State, Try};
+use saga_defs::time::Timestamp;
+
+use super::super::participants::health::{Health, Seen};
+use super::super::participants::parked::Rank;
+use super::super::shards::{parked_wake, wake_of};
+use super::draft::Draft;
+
+impl Draft<'_> {
+    /// Does something for a saga whose command goes out although its participant is held.
+    pub(super) fn letting_go<T>(&mut self, saga: SagaId, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.let_go = Some(saga);
+        let done = act(self);
+        self.let_go = None;
+        done
+    }
+
+    /// Whether this attempt's command is not handed out.
+    pub(super) fn withholds(&self, definition: &Definition, saga: SagaId, at: Try) -> bool {
+        self.let_go != Some(saga)
+            && definition.step(at.step).is_some_and(|step| self.batch.participants.holds(&step.participant))
+    }
+
+    /// What an event that a saga takes tells of its participant.
+    pub(super) fn observe(&mut self, definition: &Definition, before: &Saga, event: &Event) {
+        let seen = match event {
+            Event::Replied { outcome: Outcome::Succeeded { .. } | Outcome::Rejected { .. }, .. } => {
+                Seen::Answered
+            }
+            Event::Replied { outcome: Outcome::Failed { .. }, .. } => Seen::Failed(before.id),
+            Event::TimedOut(_) => Seen::Silent(before.id),
+            Event::Started { .. }
+            | Event::RetryDue(_)
+            | Event::DeadlinePassed
+            | Event::Unsendable { .. }
+            | Event::Withheld(_)
+            | Event::Quarantined { .. }
+            | Event::LetterRedriven { .. }
+            | Event::Cancel { .. }
+            | Event::Redrive { .. }
+            | Event::Skip { .. }
+            | Event::RetryNow { .. } => return,
+        };
+        if let Some(step) = before.current().and_then(|at| definition.step(at.step)) {
+            self.batch.participants.observe(&step.participant, self.context.now, seen);
+        }
+    }
+
+    /// A saga whose time has come waits on if its participant is held: its attempt is neither made nor said to have timed out.
+    pub(super) fn park(&mut self, shard: Shard, id: SagaId) -> bool {
+        let Some(held) = self.held(id) else { return false };
+        let step = held.saga.current().and_then(|at| held.definition.step(at.step));
+        let Some(participant) = step.map(|step| step.participant.clone()) else { return false };
+        if !self.batch.participants.holds(&participant) {
+            return false;
+        }
+        let Some(rank) = Rank::of(held) else { return false };
+        let before = self.context.shards.wake(shard, id);
+        let wake = parked_wake(&held.definition, &held.saga, self.context.now, before);
+        let limit = step.map(|step| step.timeout).unwrap_or_default();
+        let asked_after = |moment: Timestamp| {
+            before
+                .and_then(|wake| wake.timeout_at)
+                .is_some_and(|timeout_at| timeout_at >= moment.after(limit))
+        };
+        // Whom a participant that comes back does not answer has not lost an attempt, but tells of it.
+        let health = self.batch.participants.get(&participant);
+        if rank == Rank::Outstanding && health.and_then(Health::ramping_since).is_some_and(asked_after) {
+            self.batch.participants.observe(&participant, self.context.now, Seen::Silent(id));
+        }
+        self.batch.rearmed.push((shard, id, Some(wake)));
+        self.batch.parked.push((participant, id, rank));
+        true
+    }
+
+    /// A saga that waited for its participant goes on: it makes its attempt, or its attempt's time begins anew.
+    pub(super) fn released(&mut self, shard: Shard, id: SagaId) {
+        let now = self.context.now;
+        let next = self.held(id).and_then(|held| match &held.saga.state {
+            State::Backoff { next, until } if *until <= now => Some(*next),
+            _ => None,
+        });
+        if next.is_some_and(|next| self.apply(id, &Event::RetryDue(next)).is_ok()) {
+            return;
+        }
+        let wake = self.held(id).and_then(|held| {
+            let before = self.context.shards.wake(shard, id).and_then(|wake| wake.awaits_seq);
+            wake_of(&held.definition, &held.saga, now, before)
+        });
+        self.batch.rearmed.push((shard, id, wake));
+    }
+}

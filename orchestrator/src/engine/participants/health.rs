@@ -1,0 +1,322 @@
+//! Whether a participant is asked at the moment. Pure: the time and what is observed come in, and the state is data.
+//!
+//! It is held when many sagas in a row had no answer, or only failures, and nobody had a success: one saga alone, however
+//! often it is tried, holds nobody. While it is held one command is let through now and then; the first answer begins a ramp,
+//! which lets through a few times as many as were answered in the interval before, until nobody waits any more.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use saga_defs::ids::SagaId;
+use saga_defs::time::Timestamp;
+
+/// How long an interval of the ramp is.
+pub const RAMP_INTERVAL: Duration = Duration::from_secs(1);
+/// In an interval of the ramp so many times as many are let through as were answered in the one before.
+const RAMP_FACTOR: usize = 4;
+/// So many sagas in a row without an answer end a ramp.
+const RAMP_SAGAS: usize = 3;
+
+/// When a participant is held, and how often it is asked then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// It is held after so many different sagas in a row had trouble with it; 0: never by itself.
+    pub sagas: u32,
+    /// But not before it has been without a good answer for so long.
+    pub silence: Duration,
+    /// How long after the hold one command is let through.
+    pub first_probe: Duration,
+    /// The wait doubles from probe to probe, up to this.
+    pub last_probe: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sagas: 10,
+            silence: Duration::from_secs(2),
+            first_probe: Duration::from_secs(1),
+            last_probe: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What is observed of a participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It said that it did, or that it will not do, what it was asked.
+    Answered,
+    /// It said `failed` to this saga.
+    Failed(SagaId),
+    /// It did not answer this saga in time.
+    Silent(SagaId),
+    /// An operator: ask it nothing.
+    Paused,
+    /// An operator: ask it again.
+    Resumed,
+}
+
+/// Why a participant is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It does not answer.
+    Silence,
+    /// It only answers `failed`.
+    Failures,
+    /// An operator said so.
+    Operator,
+}
+
+impl Cause {
+    /// As in the API and the table.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Silence => "silence",
+            Self::Failures => "failures",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// The cause of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Silence, Self::Failures, Self::Operator].into_iter().find(|cause| cause.as_str() == text)
+    }
+}
+
+/// How a participant is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It is asked. Left by trouble, or by an operator's pause.
+    Answering {
+        /// Its last good answer.
+        last_answer: Option<Timestamp>,
+        /// What went wrong since then.
+        trouble: Trouble,
+    },
+    /// It is asked nothing but probes, and after an operator's pause not even these. Left by an answer to anything, or where an
+    /// operator paused it by a `resume`.
+    Held(Hold),
+    /// It is asked a little more from interval to interval. Left when nobody waits any more, or by trouble.
+    Ramping {
+        /// The hold that it comes back from.
+        hold: Hold,
+        /// Since when it comes back. What was asked before tells nothing of how it is now.
+        begun: Timestamp,
+        /// How many may still go in this interval.
+        credit: usize,
+        /// Good answers in this interval.
+        answered: usize,
+        /// When the next interval begins.
+        next: Timestamp,
+        /// What went wrong since the last good answer.
+        trouble: Trouble,
+    },
+}
+
+/// What went wrong since the last good answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    since: Option<Timestamp>,
+    /// Not more than count.
+    sagas: BTreeSet<SagaId>,
+}
+
+/// A participant is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub cause: Cause,
+    /// Its last good answer.
+    pub last_answer: Option<Timestamp>,
+    /// When one command is let through.
+    pub next_probe: Timestamp,
+    /// How long to wait after that probe.
+    wait: Duration,
+}
+
+/// How many of those that wait may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// So many. They are asked for as ever.
+    Go(usize),
+    /// One, to see whether it is answered.
+    Probe,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::Answering { last_answer: None, trouble: Trouble::default() }
+    }
+}
+
+impl Trouble {
+    /// Adds to it; whether so many sagas had trouble by now.
+    fn add(&mut self, saga: SagaId, now: Timestamp, many: usize) -> bool {
+        self.since.get_or_insert(now);
+        if self.sagas.len() < many {
+            self.sagas.insert(saga);
+        }
+        self.sagas.len() >= many
+    }
+}
+
+impl Hold {
+    /// Held from `now` on.
+    pub fn new(now: Timestamp, cause: Cause, last_answer: Option<Timestamp>, limits: &Limits) -> Self {
+        let next_probe = now.after(limits.first_probe);
+        Self { since: now, cause, last_answer, next_probe, wait: longer(limits.first_probe, limits) }
+    }
+
+    /// Held since an earlier time, as somebody has written down; the first probe comes at once.
+    pub fn known(since: Timestamp, cause: Cause, now: Timestamp, limits: &Limits) -> Self {
+        Self { since, next_probe: now, ..Self::new(now, cause, None, limits) }
+    }
+}
+
+fn longer(wait: Duration, limits: &Limits) -> Duration {
+    (wait * 2).min(limits.last_probe)
+}
+
+impl Health {
+    /// Whether its commands are handed out as they come.
+    pub const fn is_answering(&self) -> bool {
+        matches!(self, Self::Answering { .. })
+    }
+
+    /// The hold, also while it comes back from it.
+    pub const fn hold(&self) -> Option<&Hold> {
+        match self {
+            Self::Answering { .. } => None,
+            Self::Held(hold) | Self::Ramping { hold, .. } => Some(hold),
+        }
+    }
+
+    /// Its last good answer.
+    pub const fn last_answer(&self) -> Option<Timestamp> {
+        match self {
+            Self::Answering { last_answer, .. } => *last_answer,
+            Self::Held(hold) | Self::Ramping { hold, .. } => hold.last_answer,
+        }
+    }
+
+    /// Since when it comes back from a hold, if it does.
+    pub const fn ramping_since(&self) -> Option<Timestamp> {
+        match self {
+            Self::Ramping { begun, .. } => Some(*begun),
+            Self::Answering { .. } | Self::Held(_) => None,
+        }
+    }
+
+    /// As in the API: `answering`, `held`, `paused` or `ramping`.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Answering { .. } => "answering",
+            Self::Held(Hold { cause: Cause::Operator, .. }) => "paused",
+            Self::Held(_) => "held",
+            Self::Ramping { .. } => "ramping",
+        }
+    }
+
+    /// Something was observed.
+    pub fn observe(&mut self, now: Timestamp, seen: Seen, limits: &Limits) {
+        match seen {
+            Seen::Answered => self.answered(now),
+            Seen::Failed(saga) => self.trouble(now, saga, Cause::Failures, limits),
+            Seen::Silent(saga) => self.trouble(now, saga, Cause::Silence, limits),
+            Seen::Paused => {
+                if !matches!(self, Self::Held(Hold { cause: Cause::Operator, .. })) {
+                    *self = Self::Held(Hold::new(now, Cause::Operator, self.last_answer(), limits));
+                }
+            }
+            Seen::Resumed => {
+                if let Self::Held(hold) = *self {
+                    *self = Self::ramp(hold, now, 0);
+                }
+            }
+        }
+    }
+
+    fn ramp(hold: Hold, now: Timestamp, answered: usize) -> Self {
+        Self::Ramping { hold, begun: now, credit: 0, answered, next: now, trouble: Trouble::default() }
+    }
+
+    fn answered(&mut self, now: Timestamp) {
+        match self {
+            Self::Answering { last_answer, trouble } => {
+                *last_answer = Some(now);
+                if trouble.since.is_some() {
+                    *trouble = Trouble::default();
+                }
+            }
+            // An operator's word counts more.
+            Self::Held(hold) if hold.cause == Cause::Operator => hold.last_answer = Some(now),
+            Self::Held(hold) => *self = Self::ramp(Hold { last_answer: Some(now), ..*hold }, now, 1),
+            Self::Ramping { hold, answered, trouble, .. } => {
+                hold.last_answer = Some(now);
+                *answered += 1;
+                *trouble = Trouble::default();
+            }
+        }
+    }
+
+    fn trouble(&mut self, now: Timestamp, saga: SagaId, cause: Cause, limits: &Limits) {
+        let many = limits.sagas as usize;
+        if many == 0 {
+            return;
+        }
+        match self {
+            Self::Answering { last_answer, trouble } => {
+                let is_much = trouble.add(saga, now, many);
+                let since = match cause {
+                    // Nobody has had an answer yet, and this one has waited for its whole timeout.
+                    Cause::Silence => *last_answer,
+                    Cause::Failures | Cause::Operator => last_answer.or(trouble.since),
+                };
+                if is_much && since.is_none_or(|since| now.since(since) >= limits.silence) {
+                    *self = Self::Held(Hold::new(now, cause, *last_answer, limits));
+                }
+            }
+            // Whom the probes trouble is what they are for.
+            Self::Held(_) => {}
+            Self::Ramping { hold, trouble, .. } => {
+                if trouble.add(saga, now, many.min(RAMP_SAGAS)) {
+                    let (next_probe, wait) = (now.after(hold.wait), longer(hold.wait, limits));
+                    *self = Self::Held(Hold { cause, next_probe, wait, ..*hold });
+                }
+            }
+        }
+    }
+
+    /// How many of those that wait may go now, at most `room`.
+    pub fn grant(&mut self, now: Timestamp, waiting: usize, room: usize, limits: &Limits) -> Grant {
+        match self {
+            Self::Answering { .. } => Grant::Go(waiting.min(room)),
+            Self::Held(hold) => {
+                let due = hold.cause != Cause::Operator && hold.next_probe <= now;
+                if !due || waiting == 0 || room == 0 {
+                    return Grant::Go(0);
+                }
+                hold.next_probe = now.after(hold.wait);
+                hold.wait = longer(hold.wait, limits);
+                Grant::Probe
+            }
+            Self::Ramping { hold, credit, answered, next, .. } => {
+                if *next <= now {
+                    *credit = (RAMP_FACTOR * std::mem::take(answered)).max(1);
+                    *next = now.after(RAMP_INTERVAL);
+                }
+                let go = waiting.min(*credit).min(room);
+                *credit -= go;
+                if go == waiting {
+                    *self = Self::Answering { last_answer: hold.last_answer, trouble: Trouble::default() };
+                }
+                Grant::Go(go)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

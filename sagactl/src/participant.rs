@@ -1,0 +1,99 @@
+//! `sagactl participant …`: who is asked at the moment, and who is not.
+
+use clap::{Args, Subcommand};
+use saga_client::{Act, Participant, ParticipantState};
+
+use crate::arguments::Because;
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, note};
+use crate::session::Session;
+use crate::style::Mood;
+use crate::table::{Table, cell, optional, status};
+use crate::words::{age, moment};
+
+/// What can be done with participants.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Lists them: which answer, which are held or paused, and how many sagas wait for them
+    List,
+    /// Asks it nothing more; its sagas wait
+    Pause(Order),
+    /// Asks it again, a little more each second
+    Resume(Order),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Order {
+    /// The participant's name
+    participant: String,
+    #[command(flatten)]
+    because: Because,
+}
+
+impl Verb {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let participants = session.client.participants();
+        let shown = match &self {
+            Self::List => participants.list().await,
+            Self::Pause(order) => {
+                participants.pause(&order.participant, &order.word()).await.map(|one| vec![one])
+            }
+            Self::Resume(order) => {
+                participants.resume(&order.participant, &order.word()).await.map(|one| vec![one])
+            }
+        };
+        let shown = match shown {
+            Ok(shown) => shown,
+            Err(error) => return Err(session.failed(error).await),
+        };
+        let output = session.output;
+        output.result(&shown, shown.iter().map(|one| one.name.clone()), || rows(output, &shown))?;
+        if shown.is_empty() && output.is_for_people() {
+            note("no definition is published, so nobody takes part");
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Order {
+    fn word(&self) -> Act {
+        let word = Act::because(&*self.because.reason);
+        match &self.because.idempotency_key {
+            Some(key) => word.idempotency_key(key),
+            None => word,
+        }
+    }
+}
+
+const fn mood(state: &ParticipantState) -> Mood {
+    match state {
+        ParticipantState::Answering => Mood::Good,
+        _ => Mood::Bad,
+    }
+}
+
+fn rows(output: Output, participants: &[Participant]) -> String {
+    let mut columns = vec!["PARTICIPANT", "STATE", "CAUSE", "SINCE", "WAITING", "REASON"];
+    if output.is_wide() {
+        columns.extend(["OLDEST SAGA", "LAST ANSWER", "NEXT PROBE"]);
+    }
+    let mut table = Table::new(&columns, &["REASON"]);
+    for one in participants {
+        let reason = one.order.as_ref().filter(|order| order.paused).map(|order| &order.reason);
+        let mut row = vec![
+            cell(&one.name),
+            status(one.state.as_str(), mood(&one.state)),
+            optional(one.cause.as_ref()),
+            optional(one.since.map(age)),
+            cell(one.waiting.to_string()),
+            optional(reason),
+        ];
+        if output.is_wide() {
+            row.push(optional(one.oldest_saga_id));
+            row.push(optional(one.last_answer_at.map(moment)));
+            row.push(optional(one.next_probe_at.map(moment)));
+        }
+        table.row(row);
+    }
+    table.text(output)
+}
