@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, UpDownCounter};
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
 use saga_defs::ids::Direction;
@@ -53,6 +53,8 @@ pub struct Metrics {
     journal_age: Gauge<u64>,
     inbox_delay: Histogram<f64>,
     now: Levels,
+    many: Many,
+    streams: Streams,
     reasons: Mutex<BTreeSet<String>>,
 }
 
@@ -67,6 +69,47 @@ struct Levels {
     dependencies: Gauge<u64>,
     held: Gauge<u64>,
     held_back: Gauge<u64>,
+}
+
+/// What becomes of acts on many.
+struct Many {
+    driven: UpDownCounter<i64>,
+    items: Counter<u64>,
+    ended: Counter<u64>,
+}
+
+impl Many {
+    fn new(meter: &Meter) -> Self {
+        let counter =
+            |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
+        let driven = meter.i64_up_down_counter("saga.bulk.driven");
+        let items = "What became of letters and sagas that redrives and saga actions chose.";
+        let ended = "Redrives and saga actions that send nothing more, by how they ended.";
+        Self {
+            driven: driven
+                .with_description("Redrives and saga actions that this process drives at the moment.")
+                .build(),
+            items: counter("saga.bulk.items", items),
+            ended: counter("saga.bulk.ended", ended),
+        }
+    }
+}
+
+/// Clients that listen to events.
+struct Streams {
+    open: UpDownCounter<i64>,
+    cut: Counter<u64>,
+}
+
+impl Streams {
+    fn new(meter: &Meter) -> Self {
+        let (open, cut) =
+            (meter.i64_up_down_counter("saga.event_streams"), meter.u64_counter("saga.event_streams.cut"));
+        Self {
+            open: open.with_description("Clients that listen to events, by what they listen to.").build(),
+            cut: cut.with_description("Event streams that were cut: the client read too slowly.").build(),
+        }
+    }
 }
 
 impl Levels {
@@ -192,6 +235,8 @@ impl Metrics {
                 "The age of a reply, by its record's timestamp, when it is taken from the inbox.",
             ),
             now: Levels::new(meter),
+            many: Many::new(meter),
+            streams: Streams::new(meter),
             registry,
             provider,
             reasons: Mutex::new(BTreeSet::new()),
@@ -338,6 +383,31 @@ impl Metrics {
         self.requests.record(took.as_secs_f64(), &labels);
     }
 
+    /// A client more (1) or less (-1) listens to events of this: `saga`, `sagas` or `action`.
+    pub(crate) fn event_stream(&self, of: &'static str, more: i64) {
+        self.streams.open.add(more, &[KeyValue::new("of", of)]);
+    }
+
+    /// A client that listened was cut off.
+    pub(crate) fn event_stream_cut(&self, of: &'static str) {
+        self.streams.cut.add(1, &[KeyValue::new("of", of)]);
+    }
+
+    /// A redrive or saga action more (1) or less (-1) is driven here. `action` is `redrive` or a verb on sagas.
+    pub(crate) fn bulk_driven(&self, action: &str, more: i64) {
+        self.many.driven.add(more, &[label("action", action)]);
+    }
+
+    /// So many of those that an act on many chose came to this: `sent`, `succeeded`, `failed_again`, `passed_over`.
+    pub(crate) fn bulk_items(&self, action: &str, outcome: &'static str, count: u64) {
+        self.many.items.add(count, &[label("action", action), KeyValue::new("outcome", outcome)]);
+    }
+
+    /// An act on many sends nothing more: `completed`, `stopped` or `cancelled`.
+    pub(crate) fn bulk_ended(&self, action: &str, status: &str) {
+        self.many.ended.add(1, &[label("action", action), label("status", status)]);
+    }
+
     /// All of it as Prometheus text.
     pub fn render(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
@@ -382,6 +452,13 @@ mod tests {
         let health =
             EngineHealth { broker, consumer_poll_age: Duration::from_millis(250), ..Default::default() };
         metrics.health(&health);
+        metrics.event_stream("saga", 1);
+        metrics.event_stream("saga", 1);
+        metrics.event_stream("saga", -1);
+        metrics.event_stream_cut("sagas");
+        metrics.bulk_driven("redrive", 1);
+        metrics.bulk_items("redrive", "sent", 56);
+        metrics.bulk_ended("redrive", "stopped");
         let text = metrics.render();
         for line in [
             r#"saga_started_total{definition="booking"} 1"#,
@@ -410,6 +487,11 @@ mod tests {
             "saga_poll_age_seconds 0.25",
             r#"saga_dependency_up{dependency="broker"} 0"#,
             r#"saga_dependency_up{dependency="database"} 1"#,
+            r#"saga_event_streams{of="saga"} 1"#,
+            r#"saga_event_streams_cut_total{of="sagas"} 1"#,
+            r#"saga_bulk_driven{action="redrive"} 1"#,
+            r#"saga_bulk_items_total{action="redrive",outcome="sent"} 56"#,
+            r#"saga_bulk_ended_total{action="redrive",status="stopped"} 1"#,
         ] {
             assert!(text.contains(line), "`{line}` is not in\n{text}");
         }

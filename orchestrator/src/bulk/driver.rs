@@ -18,6 +18,7 @@ use super::hands::Hands;
 use super::run::{Plan, Progress, Run};
 use crate::definitions::Definitions;
 use crate::engine::clock;
+use crate::metrics::Metrics;
 use crate::store::StoreError;
 use crate::store::bulk::{Action, Bulk};
 
@@ -41,6 +42,7 @@ pub struct Driver {
     hands: Arc<dyn Hands>,
     definitions: Definitions,
     wake: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 /// One action, as its driver knows it.
@@ -64,8 +66,14 @@ enum Went {
 
 impl Driver {
     /// Drives what stands in this store.
-    pub fn new(store: Bulk, hands: Arc<dyn Hands>, definitions: Definitions, wake: Arc<Notify>) -> Self {
-        Self { store, hands, definitions, wake }
+    pub fn new(
+        store: Bulk,
+        hands: Arc<dyn Hands>,
+        definitions: Definitions,
+        wake: Arc<Notify>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { store, hands, definitions, wake, metrics }
     }
 
     /// Until told to stop; what is under way is given back.
@@ -101,7 +109,9 @@ impl Task {
     async fn run(mut self) {
         let id = self.action.id;
         tracing::info!(action = %id, verb = self.action.verb, selected = self.action.selected, "driving an action");
+        self.driver.metrics.bulk_driven(&self.action.verb, 1);
         let driven = if self.action.dry_run { self.examine().await } else { self.drive().await };
+        self.driver.metrics.bulk_driven(&self.action.verb, -1);
         // Whether the last write happened is not known: the lease ends by itself, and whoever has it then reads what
         // there is.
         if let Err(error) = driven {
