@@ -74,8 +74,8 @@ pub use dead_letters::{
     DeadLetters, DecodedMessage, FieldChange, LineageEntry, RecordHeader,
 };
 pub use definitions::{
-    Definition, DefinitionChange, DefinitionItem, DefinitionList, DefinitionStep, Definitions, DivergingRuns,
-    ModelCheck, NewDefinition, OpenSagas, Plan, ReplayedRuns, VersionPlan,
+    CheckedDefinition, Definition, DefinitionChange, DefinitionItem, DefinitionList, DefinitionStep,
+    Definitions, DivergingRuns, ModelCheck, NewDefinition, OpenSagas, Plan, ReplayedRuns, VersionPlan,
 };
 pub use error::{Error, FieldError, Problem, ProblemKind};
 pub use events::{Events, SagaEvent};

@@ -185,6 +185,7 @@ fn manual_pages_are_written_for_every_command() {
     sagactl-dead-letter-redrive.1
     sagactl-dead-letter-show.1
     sagactl-dead-letter.1
+    sagactl-definition-check.1
     sagactl-definition-list.1
     sagactl-definition-plan.1
     sagactl-definition-register.1

@@ -64,6 +64,9 @@ pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
         .mount::<definitions::__path_register_definition, _>(
             with(app).and(asked()).and(candidate(limits)).then(definitions::register_definition),
         )
+        .mount::<definitions::__path_check_definition, _>(
+            with(app).and(asked()).and(candidate(limits)).then(definitions::check_definition),
+        )
         .mount::<ops::__path_livez, _>(get().then(ops::livez))
         .mount::<ops::__path_readyz, _>(get().then(ops::readyz))
         .mount::<ops::__path_metrics, _>(get().then(ops::metrics))

@@ -94,6 +94,7 @@ async fn every_route_is_in_the_document_and_answers() {
     POST /api/dead-letters/{id}/redrive redriveDeadLetter
     GET /api/definitions listDefinitions
     POST /api/definitions registerDefinition
+    POST /api/definitions/check checkDefinition
     GET /api/definitions/{name}/{version} getDefinition
     GET /api/definitions/{name}/{version}/plan planDefinition
     GET /api/participants listParticipants

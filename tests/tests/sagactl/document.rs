@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use saga_client::{
-    Act, AuditEntry, Booking, BookingStatus, BulkAction, BulkItem, Causes, Client, Course, DeadLetter,
-    DeadLetterFilter, DeadLetterGroup, DeadLetterItem, Definition, DefinitionList, HistoryItem,
+    Act, AuditEntry, Booking, BookingStatus, BulkAction, BulkItem, Causes, CheckedDefinition, Client, Course,
+    DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterItem, Definition, DefinitionList, HistoryItem,
     NewDefinition, Page, Participant, Plan, Problem, Saga, SagaEvent, SagaFilter, SagaStatus, SagaVerb,
     StartBooking, StartRedrive, StartSaga, StartSagaAction, StepStatus, Why,
 };
@@ -165,6 +165,7 @@ fn the_client_takes_everything_that_the_service_may_say() {
         document.holds::<Page<BulkItem>>("BulkItemPage")?;
         document.holds::<DefinitionList>("DefinitionList")?;
         document.holds::<Definition>("Definition")?;
+        document.holds::<CheckedDefinition>("CheckedDefinition")?;
         document.holds::<Plan>("Plan")?;
         document.holds::<SagaEvent>("SagaEvent")?;
         document.holds::<Why>("Why")?;
