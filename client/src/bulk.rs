@@ -11,6 +11,7 @@ use crate::act::Act;
 use crate::call::Call;
 use crate::dead_letters::DeadLetterFilter;
 use crate::error::Error;
+use crate::events::{Events, Kind};
 use crate::http::Client;
 use crate::ids::{BulkActionId, DeadLetterId, GroupId, SagaId};
 use crate::page::{Page, Paging};
@@ -62,6 +63,9 @@ words! {
         RetryNow = "retry-now",
     }
 }
+
+/// Events that say how far an act on many is.
+const PROGRESS: Kind<BulkAction> = Kind { name: "progress", is_last: |told| told.finished_at.is_some() };
 
 /// What a dry run found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,10 +161,17 @@ pub struct BulkItem {
     pub updated_at: Option<OffsetDateTime>,
 }
 
-/// The pace of an act on many, and why it is done.
+/// Why many are acted on, and at which pace.
+///
+/// ```
+/// use saga_client::Course;
+///
+/// let course = Course::because("the gateway is back").rate_per_second(200).ramp([1, 10, 100]);
+/// # let _ = course;
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Course {
+pub struct Course {
     reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_per_second: Option<u32>,
@@ -171,45 +182,37 @@ struct Course {
     key: Option<String>,
 }
 
-macro_rules! course {
-    ($name:ident) => {
-        impl $name {
-            /// At most so many in a second; 50 if it is left out.
-            #[must_use]
-            pub const fn rate_per_second(mut self, rate: u32) -> Self {
-                self.course.rate_per_second = Some(rate);
-                self
-            }
+impl Course {
+    /// For this reason, which is kept in the audit; 1 to 1000 characters.
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ..Self::default() }
+    }
 
-            /// So many in each of the first steps, whose outcomes are waited for. Empty: no steps.
-            #[must_use]
-            pub fn ramp(mut self, steps: impl Into<Vec<u32>>) -> Self {
-                self.course.ramp = Some(steps.into());
-                self
-            }
+    /// At most so many in a second; 50 if it is left out.
+    #[must_use]
+    pub const fn rate_per_second(mut self, rate: u32) -> Self {
+        self.rate_per_second = Some(rate);
+        self
+    }
 
-            /// Does nothing: says what would be.
-            #[must_use]
-            pub const fn dry_run(mut self) -> Self {
-                self.course.dry_run = true;
-                self
-            }
+    /// So many in each of the first steps, whose outcomes are waited for. Empty: no steps.
+    #[must_use]
+    pub fn ramp(mut self, steps: impl Into<Vec<u32>>) -> Self {
+        self.ramp = Some(steps.into());
+        self
+    }
 
-            /// The same key acts once. Without one the client draws its own.
-            #[must_use]
-            pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
-                self.course.key = Some(key.into());
-                self
-            }
+    /// The same key acts once. Without one the client draws its own.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
 
-            /// With a key of the client's own, whatever was given.
-            #[must_use]
-            pub fn drawn_key(mut self) -> Self {
-                self.course.key = None;
-                self
-            }
-        }
-    };
+    /// The same, which does nothing but say what would be; under a key of its own, for it is another request.
+    fn dry(&self) -> Self {
+        Self { dry_run: true, key: None, ..self.clone() }
+    }
 }
 
 /// A redrive of many letters that is asked for.
@@ -238,8 +241,8 @@ struct LetterChoice {
 }
 
 impl StartRedrive {
-    /// Of the open letters that match, for this reason. An empty filter: of all open letters.
-    pub fn of(filter: &DeadLetterFilter, reason: impl Into<String>) -> Self {
+    /// Of the open letters that match. An empty filter: of all open letters.
+    pub fn of(filter: &DeadLetterFilter, course: Course) -> Self {
         let filter = LetterChoice {
             status: filter.status.as_ref().map(|status| status.as_str().to_owned()),
             reason: filter.reason.clone(),
@@ -247,7 +250,6 @@ impl StartRedrive {
             group: filter.group,
             ids: None,
         };
-        let course = Course { reason: reason.into(), ..Course::default() };
         Self { filter, course, patch: None }
     }
 
@@ -264,9 +266,13 @@ impl StartRedrive {
         self.patch = Some(patch);
         self
     }
-}
 
-course!(StartRedrive);
+    /// The same as a dry run: it does nothing, and says what would be.
+    #[must_use]
+    pub fn as_dry_run(&self) -> Self {
+        Self { course: self.course.dry(), ..self.clone() }
+    }
+}
 
 /// A verb on many sagas that is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -297,12 +303,12 @@ struct SagaChoice {
 }
 
 impl StartSagaAction {
-    /// On the sagas that match, for this reason. The filter has one condition at least, or [`StartSagaAction::only`]
+    /// On the sagas that match. The filter has one condition at least, or [`StartSagaAction::only`]
     /// names the sagas.
     ///
     /// # Errors
     /// A moment of the filter cannot be written.
-    pub fn of(verb: SagaVerb, filter: &SagaFilter, reason: impl Into<String>) -> Result<Self, Error> {
+    pub fn of(verb: SagaVerb, filter: &SagaFilter, course: Course) -> Result<Self, Error> {
         let filter = SagaChoice {
             definition: filter.definition.clone(),
             status: filter.status.as_ref().map(|status| status.as_str().to_owned()),
@@ -312,7 +318,7 @@ impl StartSagaAction {
             started_before: moment(filter.started_before)?,
             ids: None,
         };
-        Ok(Self { action: verb, filter, course: Course { reason: reason.into(), ..Course::default() } })
+        Ok(Self { action: verb, filter, course })
     }
 
     /// Only these of them.
@@ -321,9 +327,13 @@ impl StartSagaAction {
         self.filter.ids = Some(sagas.into());
         self
     }
-}
 
-course!(StartSagaAction);
+    /// The same as a dry run: it does nothing, and says what would be.
+    #[must_use]
+    pub fn as_dry_run(&self) -> Self {
+        Self { course: self.course.dry(), ..self.clone() }
+    }
+}
 
 /// What can be done with redrives of many letters: [`Client::redrives`].
 #[derive(Clone, Debug)]
@@ -352,6 +362,12 @@ impl Redrives {
     /// It is not there, or there is no answer.
     pub async fn get(&self, redrive: BulkActionId) -> Result<BulkAction, Error> {
         self.0.json(Call::get("/api/redrives/{id}").at(redrive)).await
+    }
+
+    /// How it goes on: as it is now, then each change of it, until everything has its outcome.
+    pub fn watch(&self, redrive: BulkActionId) -> Events<BulkAction> {
+        let call = Call::get("/api/redrives/{id}/events").at(redrive);
+        Events::new(self.0.clone(), call, PROGRESS, None)
     }
 
     /// A page of what became of each letter, in order; only of this outcome.
@@ -409,6 +425,12 @@ impl SagaActions {
     /// It is not there, or there is no answer.
     pub async fn get(&self, action: BulkActionId) -> Result<BulkAction, Error> {
         self.0.json(Call::get("/api/saga-actions/{id}").at(action)).await
+    }
+
+    /// How it goes on: as it is now, then each change of it, until everything has its outcome.
+    pub fn watch(&self, action: BulkActionId) -> Events<BulkAction> {
+        let call = Call::get("/api/saga-actions/{id}/events").at(action);
+        Events::new(self.0.clone(), call, PROGRESS, None)
     }
 
     /// A page of what became of each saga, in order; only of this outcome.

@@ -65,6 +65,19 @@ pub struct Definition {
     pub model_check: Option<ModelCheck>,
 }
 
+/// A definition that would be published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckedDefinition {
+    /// What a list would show of it.
+    #[serde(flatten)]
+    pub item: DefinitionItem,
+    /// Whether this very version is published already.
+    pub published: bool,
+    /// What the model check said of all its runs; none of one that is published.
+    pub model_check: Option<ModelCheck>,
+}
+
 /// One change from an older to a newer version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -188,6 +201,15 @@ impl Definitions {
     /// It is refused, with every reason in [`crate::Problem::errors`]; or whether it was published is not known.
     pub async fn register(&self, definition: &NewDefinition) -> Result<Definition, Error> {
         self.0.json(Call::post("/api/definitions", None).json(definition)?).await
+    }
+
+    /// Holds it against everything that is published, as publishing it would, and looks at all its runs. Nothing is
+    /// published.
+    ///
+    /// # Errors
+    /// It would be refused ([`crate::ProblemKind::Definition`] and the like), or there is no answer.
+    pub async fn check(&self, definition: &NewDefinition) -> Result<CheckedDefinition, Error> {
+        self.0.json(Call::post("/api/definitions/check", None).json(definition)?).await
     }
 
     /// What a version changes, for open sagas and for those that there have been; `runs` recorded ones are played again,

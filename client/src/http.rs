@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::audit::Audit;
 use crate::bookings::Bookings;
@@ -203,11 +203,34 @@ impl Client {
             let Some(wait) = again_after(&error).filter(|wait| Instant::now() + *wait <= until) else {
                 return Err(error);
             };
+            // Nothing tells when a service has room again: it says itself how long to wait (`Retry-After`).
             sleep(wait).await;
         }
     }
 
+    /// Opens a stream: an answer of which only the beginning has a time limit.
+    pub(crate) async fn stream(&self, call: &Call) -> Result<Response, Error> {
+        let limit = self.inner.answer_limit;
+        let request = self.request(call)?.header(ACCEPT, "text/event-stream");
+        let response = match timeout(limit, request.send()).await {
+            Ok(sent) => sent.map_err(|error| self.failed(error, call))?,
+            Err(_) => return Err(Error::NoAnswer { url: self.url().to_owned(), limit }),
+        };
+        if response.status().is_success() { Ok(response) } else { Err(self.refused(response, call).await) }
+    }
+
+    /// For how long a request is repeated.
+    pub(crate) fn retry_limit(&self) -> Duration {
+        self.inner.retry_limit
+    }
+
     async fn once(&self, call: &Call) -> Result<Response, Error> {
+        let request = self.request(call)?.timeout(self.inner.answer_limit + call.wait);
+        let response = request.send().await.map_err(|error| self.failed(error, call))?;
+        if response.status().is_success() { Ok(response) } else { Err(self.refused(response, call).await) }
+    }
+
+    fn request(&self, call: &Call) -> Result<RequestBuilder, Error> {
         let mut request = self.inner.http.request(call.method.clone(), self.address(call)?);
         for (name, value) in &call.headers {
             request = request.header(name, Call::header_value(name, value)?);
@@ -215,9 +238,7 @@ impl Client {
         if let Some((media_type, bytes)) = &call.body {
             request = request.header(CONTENT_TYPE, *media_type).body(bytes.clone());
         }
-        let request = request.timeout(self.inner.answer_limit + call.wait);
-        let response = request.send().await.map_err(|error| self.failed(error, call))?;
-        if response.status().is_success() { Ok(response) } else { Err(self.refused(response, call).await) }
+        Ok(request)
     }
 
     fn address(&self, call: &Call) -> Result<Url, Error> {

@@ -52,6 +52,8 @@ mod call;
 mod dead_letters;
 mod definitions;
 mod error;
+mod events;
+mod frames;
 mod http;
 mod ids;
 mod page;
@@ -64,18 +66,19 @@ pub use act::Act;
 pub use audit::{Audit, AuditEntry, AuditFilter};
 pub use bookings::{Booking, BookingStatus, Bookings, ForcedOutcome, StartBooking};
 pub use bulk::{
-    BulkAction, BulkItem, BulkOutcome, BulkStatus, DryRun, Redrives, SagaActions, SagaVerb, StartRedrive,
-    StartSagaAction,
+    BulkAction, BulkItem, BulkOutcome, BulkStatus, Course, DryRun, Redrives, SagaActions, SagaVerb,
+    StartRedrive, StartSagaAction,
 };
 pub use dead_letters::{
     DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterGroup, DeadLetterItem, DeadLetterStatus,
     DeadLetters, DecodedMessage, FieldChange, LineageEntry, RecordHeader,
 };
 pub use definitions::{
-    Definition, DefinitionChange, DefinitionItem, DefinitionList, DefinitionStep, Definitions, DivergingRuns,
-    ModelCheck, NewDefinition, OpenSagas, Plan, ReplayedRuns, VersionPlan,
+    CheckedDefinition, Definition, DefinitionChange, DefinitionItem, DefinitionList, DefinitionStep,
+    Definitions, DivergingRuns, ModelCheck, NewDefinition, OpenSagas, Plan, ReplayedRuns, VersionPlan,
 };
 pub use error::{Error, FieldError, Problem, ProblemKind};
+pub use events::{Events, SagaEvent};
 pub use http::{Client, ClientBuilder};
 pub use ids::{BulkActionId, DeadLetterId, GroupId, SagaId};
 pub use page::{Page, Pages, Paging};

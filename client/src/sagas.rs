@@ -7,22 +7,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::act::Act;
 use crate::call::Call;
 use crate::error::Error;
+use crate::events::{Events, Kind, SagaEvent};
 use crate::http::Client;
 use crate::ids::SagaId;
 use crate::page::{Page, Pages, Paging};
 use crate::why::{Causes, Why};
 use crate::words::words;
 
+/// The name of the events that are transitions.
+const TRANSITION: &str = "transition";
 /// Entries of the pages that [`Sagas::pages`] asks for.
 const PAGE: u32 = 200;
-/// The first and the longest wait between two looks at a saga that has not ended.
-const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 words! {
     /// Where a saga is.
@@ -44,6 +45,11 @@ impl SagaStatus {
     /// Whether the saga has ended and never moves again.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Completed | Self::Compensated)
+    }
+
+    /// Whether the saga moves no further by itself: it has ended, or waits for an operator.
+    pub const fn is_settled(&self) -> bool {
+        self.is_final() || matches!(self, Self::Stuck)
     }
 }
 
@@ -316,15 +322,22 @@ impl Sagas {
     /// It is not there, or there is no answer.
     pub async fn settled(&self, saga: SagaId, limit: Duration) -> Result<Saga, Error> {
         let until = Instant::now() + limit;
-        let (mut every, longest) = LOOK_EVERY;
-        loop {
-            let seen = self.get(saga).await?;
-            let settled = seen.status.is_final() || seen.status == SagaStatus::Stuck;
-            if settled || Instant::now() >= until {
-                return Ok(seen);
+        let seen = self.get(saga).await?;
+        if seen.status.is_settled() {
+            return Ok(seen);
+        }
+        let mut events = self.watch(saga, Some(seen.revision));
+        let settles = async {
+            while let Some(told) = events.next().await? {
+                if told.status.is_settled() {
+                    break;
+                }
             }
-            sleep(every.min(until.saturating_duration_since(Instant::now()))).await;
-            every = (every * 2).min(longest);
+            Ok(())
+        };
+        match timeout_at(until, settles).await {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(())) | Err(_) => self.get(saga).await,
         }
     }
 
@@ -354,6 +367,25 @@ impl Sagas {
     /// There is no answer.
     pub async fn causes(&self) -> Result<Causes, Error> {
         self.0.json(Call::get("/api/why")).await
+    }
+
+    /// Every transition of a saga as it is committed, until it has ended; only those after this revision, if one is given.
+    pub fn watch(&self, saga: SagaId, after: Option<u32>) -> Events<SagaEvent> {
+        let call = Call::get("/api/sagas/{sagaId}/events").at(saga);
+        let kind = Kind { name: TRANSITION, is_last: |told: &SagaEvent| told.status.is_final() };
+        Events::new(self.0.clone(), call, kind, after.map(|revision| revision.to_string()))
+    }
+
+    /// Every transition of every saga as it is committed: of this definition, into this status. From now on, or after the
+    /// event of this id ([`Events::last_event_id`]).
+    pub fn watch_all(
+        &self,
+        definition: Option<&str>,
+        status: Option<&SagaStatus>,
+        last_event_id: Option<String>,
+    ) -> Events<SagaEvent> {
+        let call = Call::get("/api/sagas/events").query("definition", definition).query("status", status);
+        Events::new(self.0.clone(), call, Kind { name: TRANSITION, is_last: |_| false }, last_event_id)
     }
 
     /// The same as a picture (SVG), with each step in the colour of its status.

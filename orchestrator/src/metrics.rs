@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, UpDownCounter};
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
 use saga_defs::ids::Direction;
@@ -53,6 +53,8 @@ pub struct Metrics {
     journal_age: Gauge<u64>,
     inbox_delay: Histogram<f64>,
     now: Levels,
+    many: Many,
+    streams: Streams,
     reasons: Mutex<BTreeSet<String>>,
 }
 
@@ -67,6 +69,47 @@ struct Levels {
     dependencies: Gauge<u64>,
     held: Gauge<u64>,
     held_back: Gauge<u64>,
+}
+
+/// What becomes of acts on many.
+struct Many {
+    driven: UpDownCounter<i64>,
+    items: Counter<u64>,
+    ended: Counter<u64>,
+}
+
+impl Many {
+    fn new(meter: &Meter) -> Self {
+        let counter =
+            |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
+        let driven = meter.i64_up_down_counter("saga.bulk.driven");
+        let items = "What became of letters and sagas that redrives and saga actions chose.";
+        let ended = "Redrives and saga actions that send nothing more, by how they ended.";
+        Self {
+            driven: driven
+                .with_description("Redrives and saga actions that this process drives at the moment.")
+                .build(),
+            items: counter("saga.bulk.items", items),
+            ended: counter("saga.bulk.ended", ended),
+        }
+    }
+}
+
+/// Clients that listen to events.
+struct Streams {
+    open: UpDownCounter<i64>,
+    cut: Counter<u64>,
+}
+
+impl Streams {
+    fn new(meter: &Meter) -> Self {
+        let (open, cut) =
+            (meter.i64_up_down_counter("saga.event_streams"), meter.u64_counter("saga.event_streams.cut"));
+        Self {
+            open: open.with_description("Clients that listen to events, by what they listen to.").build(),
+            cut: cut.with_description("Event streams that were cut: the client read too slowly.").build(),
+        }
+    }
 }
 
 impl Levels {
@@ -192,6 +235,8 @@ impl Metrics {
                 "The age of a reply, by its record's timestamp, when it is taken from the inbox.",
             ),
             now: Levels::new(meter),
+            many: Many::new(meter),
+            streams: Streams::new(meter),
             registry,
             provider,
             reasons: Mutex::new(BTreeSet::new()),
@@ -342,6 +387,31 @@ impl Metrics {
         self.requests.record(took.as_secs_f64(), &labels);
     }
 
+    /// A client more (1) or less (-1) listens to events of this: `saga`, `sagas` or `action`.
+    pub(crate) fn event_stream(&self, of: &'static str, more: i64) {
+        self.streams.open.add(more, &[KeyValue::new("of", of)]);
+    }
+
+    /// A client that listened was cut off.
+    pub(crate) fn event_stream_cut(&self, of: &'static str) {
+        self.streams.cut.add(1, &[KeyValue::new("of", of)]);
+    }
+
+    /// A redrive or saga action more (1) or less (-1) is driven here. `action` is `redrive` or a verb on sagas.
+    pub(crate) fn bulk_driven(&self, action: &str, more: i64) {
+        self.many.driven.add(more, &[label("action", action)]);
+    }
+
+    /// So many of those that an act on many chose came to this: `sent`, `succeeded`, `failed_again`, `passed_over`.
+    pub(crate) fn bulk_items(&self, action: &str, outcome: &'static str, count: u64) {
+        self.many.items.add(count, &[label("action", action), KeyValue::new("outcome", outcome)]);
+    }
+
+    /// An act on many sends nothing more: `completed`, `stopped` or `cancelled`.
+    pub(crate) fn bulk_ended(&self, action: &str, status: &str) {
+        self.many.ended.add(1, &[label("action", action), label("status", status)]);
+    }
+
     /// All of it as Prometheus text.
     pub fn render(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
@@ -358,78 +428,4 @@ fn label(name: &'static str, value: &str) -> KeyValue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_text_follows_the_conventions() -> Result<(), MetricsError> {
-        let metrics = Metrics::new()?;
-        metrics.saga_started("booking");
-        metrics.saga_ended("booking", Status::Completed, Duration::from_millis(30));
-        metrics.stuck("booking", "charge-payment");
-        metrics.step_finished("booking", "charge-payment", "succeeded", Duration::from_millis(4));
-        metrics.retry("booking", "charge-payment", Direction::Forward);
-        metrics.batch(12, Duration::from_micros(700));
-        metrics.ignored("late");
-        metrics.dead_letter("undecodable");
-        metrics.publish(3);
-        metrics.shards(8, 1);
-        metrics.removed(&Removed { days: 1, sagas: 12, keys: 11, letters: 0, actions: 2 });
-        metrics.journal_age(Duration::from_secs(86_400));
-        metrics.handled([Instant::now()]);
-        metrics.waiting(5, Duration::from_millis(1_500));
-        metrics.inbox_delay(Some(Duration::from_millis(20)));
-        metrics.inbox_delay(None);
-        metrics.participant("payment", true, 7);
-        metrics.backlog(3, 2, 60);
-        let broker = Some("does not answer".to_owned());
-        let health =
-            EngineHealth { broker, consumer_poll_age: Duration::from_millis(250), ..Default::default() };
-        metrics.health(&health);
-        let text = metrics.render();
-        for line in [
-            r#"saga_started_total{definition="booking"} 1"#,
-            r#"saga_duration_seconds_count{definition="booking",status="completed"} 1"#,
-            r#"saga_stuck_total{definition="booking",step="charge-payment"} 1"#,
-            r#"saga_step_duration_seconds_count{definition="booking",outcome="succeeded",step="charge-payment"} 1"#,
-            r#"saga_retries_total{definition="booking",direction="forward",step="charge-payment"} 1"#,
-            "saga_batch_transitions_count 1",
-            "saga_commit_duration_seconds_count 1",
-            r#"saga_ignored_total{why="late"} 1"#,
-            r#"saga_dead_letters_total{reason="undecodable"} 1"#,
-            "saga_publish_in_flight 3",
-            r#"saga_shards{state="owned"} 8"#,
-            r#"saga_shards{state="stopped"} 1"#,
-            r#"saga_retention_removed_total{what="saga"} 12"#,
-            "saga_journal_age_seconds 86400",
-            "saga_input_duration_seconds_count 1",
-            "saga_in_flight 5",
-            "saga_in_flight_oldest_age_seconds 1.5",
-            "saga_inbox_delay_seconds_count 1",
-            r#"saga_participant_held{participant="payment"} 1"#,
-            r#"saga_participant_waiting{participant="payment"} 7"#,
-            "saga_dead_letters_open 3",
-            "saga_dead_letters_oldest_age_seconds 60",
-            "saga_stuck_open 2",
-            "saga_poll_age_seconds 0.25",
-            r#"saga_dependency_up{dependency="broker"} 0"#,
-            r#"saga_dependency_up{dependency="database"} 1"#,
-        ] {
-            assert!(text.contains(line), "`{line}` is not in\n{text}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn reasons_from_outside_make_a_bounded_number_of_series() -> Result<(), MetricsError> {
-        let metrics = Metrics::new()?;
-        for n in 0..1000 {
-            metrics.dead_letter(&format!("reason{n}"));
-            metrics.dead_letter(&format!("not plain \n {n}"));
-        }
-        let series =
-            metrics.render().lines().filter(|line| line.starts_with("saga_dead_letters_total{")).count();
-        assert_eq!(series, MAX_REASONS + 1);
-        Ok(())
-    }
-}
+mod tests;

@@ -65,6 +65,17 @@ pub enum RegisterError {
     Store(#[from] StoreError),
 }
 
+/// What a candidate is that would be published.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// As it is understood.
+    pub definition: Definition,
+    /// What the model check said of all its runs; `None` of one that is published.
+    pub model_check: Option<ModelCheck>,
+    /// Whether this very version is published already.
+    pub is_published: bool,
+}
+
 /// Publishes definitions. Cheap to clone.
 #[derive(Clone)]
 pub struct Registrar {
@@ -127,6 +138,21 @@ impl Registrar {
             }
         }
         Err(RegisterError::Contended)
+    }
+
+    /// Holds a candidate against what is published, as [`Registrar::register`] does, and publishes nothing. Whether the
+    /// topics of new participants can be made is not looked at.
+    ///
+    /// # Errors
+    /// What [`Registrar::register`] would refuse, or the database does not answer.
+    pub async fn examine(&self, candidate: &Candidate) -> Result<Examined, RegisterError> {
+        self.definitions.refresh(&self.store).await?;
+        let published = self.definitions.now();
+        let grown = Grown::new(&published, &candidate.schemas);
+        let definition = self.read(&candidate.source, &published, grown).await?;
+        let is_published = published.get(&definition.id).is_some();
+        let model_check = if is_published { None } else { Some(self.model(&definition).await?) };
+        Ok(Examined { definition, model_check, is_published })
     }
 
     /// What is published, as this process knows it.

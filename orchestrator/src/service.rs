@@ -103,7 +103,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     ));
     let reads =
         Reads::connect(&config.base.database_url).await.context("the API's connections to the database")?;
-    let (actions, driven) = actions(&config, &engine, &reads, &definitions, &stop).await?;
+    let (actions, driven) = actions(&config, &engine, &reads, &definitions, metrics.clone(), &stop).await?;
     let api = Api {
         engine: Arc::new(engine.handle.clone()),
         reads: reads.clone(),
@@ -155,12 +155,13 @@ async fn actions(
     engine: &Engine,
     reads: &Reads,
     definitions: &Definitions,
+    metrics: Arc<Metrics>,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Actions, JoinHandle<()>)> {
     let store = Bulk::connect(&config.base.database_url).await.context("the connections for actions")?;
     let wake = Arc::new(Notify::new());
     let hands = OwnHands::new(Arc::new(engine.handle.clone()), reads.clone(), HttpLimits::default().forward)?;
-    let driver = Driver::new(store.clone(), Arc::new(hands), definitions.clone(), wake.clone());
+    let driver = Driver::new(store.clone(), Arc::new(hands), definitions.clone(), wake.clone(), metrics);
     let driven = tokio::spawn(driver.run(stop.clone()));
     Ok((Actions { store, wake }, driven))
 }

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use saga_client::{Definition, DefinitionItem, Error, NewDefinition, Plan, VersionPlan};
+use saga_client::{CheckedDefinition, Definition, DefinitionItem, Error, NewDefinition, Plan, VersionPlan};
 
 use crate::failure::{Exit, Failure};
 use crate::output::note;
 use crate::session::Session;
-use crate::style::{BAD, DIM, STRONG, painted};
+use crate::style::{BAD, DIM, GOOD, STRONG, painted};
 use crate::table::{Table, cell};
 use crate::words::{count, moment, plain, plain_lines};
 
@@ -21,6 +21,8 @@ pub(crate) enum Verb {
     List,
     /// Shows a definition with its text
     Show(Named),
+    /// Holds definitions against everything that is published, and looks at all their runs; publishes nothing
+    Check(Check),
     /// Publishes a definition, with schemas of its own if it brings any
     Register(Register),
     /// Shows what a version changes: for open sagas, and for recorded runs played again on it
@@ -34,6 +36,16 @@ pub(crate) struct Named {
     name: String,
     /// Its version; the newest if it is left out
     version: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The definitions (TOML)
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// A folder of Avro schemas (*.avsc) that they bring
+    #[arg(long, value_name = "DIR")]
+    schemas: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -63,6 +75,7 @@ impl Verb {
                 let found = session.client.definitions().get(&name, version).await;
                 print_definition(session, &or_missing(session, found).await?)
             }
+            Self::Check(check) => check.run(session).await,
             Self::Register(register) => {
                 let definition = read(&register.file, register.schemas.as_deref())?;
                 let published = session.client.definitions().register(&definition).await;
@@ -78,6 +91,39 @@ impl Verb {
             }
         }
     }
+}
+
+impl Check {
+    /// What is wrong with one file does not keep the others from being looked at.
+    async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let mut exit = Exit::Done;
+        for file in &self.files {
+            let definition = read(file, self.schemas.as_deref())?;
+            match session.client.definitions().check(&definition).await {
+                Ok(found) => session.output.item(&found, || id(&found.item), || checked(file, &found))?,
+                Err(error) if error.problem().is_some_and(|problem| problem.status == 422) => {
+                    session.failed(error).await.of(&file.display().to_string()).tell();
+                    exit = Exit::Error;
+                }
+                Err(error) => return Err(session.failed(error).await),
+            }
+        }
+        Ok(exit)
+    }
+}
+
+/// What was found of a definition that would be published, in one line.
+fn checked(file: &Path, found: &CheckedDefinition) -> String {
+    let how = match found.model_check {
+        _ if found.published => "is published already".to_owned(),
+        Some(check) if check.complete => format!("all runs hold, {} looked at", count(check.states, "state")),
+        Some(check) => {
+            format!("no run was found that ends wrong, in {}; it has more", count(check.states, "state"))
+        }
+        None => "can be published".to_owned(),
+    };
+    let (name, version) = (plain(&found.item.name), found.item.version);
+    format!("{} {}: {name} v{version}: {how}", painted(GOOD, "ok"), file.display())
 }
 
 impl Named {

@@ -89,6 +89,14 @@ impl Failure {
         self
     }
 
+    /// Says what it is about, before everything else.
+    pub(crate) fn of(mut self, what: &str) -> Self {
+        if let Self::Told { message, .. } = &mut self {
+            *message = format!("{what}: {message}");
+        }
+        self
+    }
+
     /// Tells it on standard error.
     pub(crate) fn tell(self) -> ExitCode {
         match self {

@@ -1,13 +1,12 @@
 //! A saga's transitions in words, a line each, as the rest of the project says them.
 
-use saga_client::{Error, HistoryItem, Saga};
+use saga_client::{Error, HistoryItem, Reason, Saga, SagaId};
 use saga_defs::definition::Definition;
-use saga_defs::ids::SagaId;
+use saga_defs::ids;
 use saga_defs::render::{Columns, Entry, Line, describe};
-use saga_defs::saga::{Effect, Event, Outcome, Reason, Refusal, Status};
+use saga_defs::saga::{self, Effect, Event, Outcome, Refusal, Status};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use time::OffsetDateTime;
 
 use crate::session::Session;
 use crate::style::{DIM, Mood, painted};
@@ -21,18 +20,23 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    /// For that saga's definition.
-    pub(crate) async fn of(session: &Session, saga: &Saga) -> Result<Self, Error> {
-        let published = session.client.definitions().get(&saga.definition, saga.version).await?;
+    /// For that definition.
+    pub(crate) async fn of(session: &Session, definition: &str, version: u32) -> Result<Self, Error> {
+        let published = session.client.definitions().get(definition, version).await?;
         let definition = Definition::parse(&published.source).ok();
         let columns = definition.as_ref().map(Columns::for_definition).unwrap_or_default();
         Ok(Self { definition, columns })
     }
 
     /// One transition in one line, after how long it came.
-    pub(crate) fn line(&self, saga: &Saga, item: &HistoryItem, began: OffsetDateTime) -> String {
-        let after = painted(DIM, &format!("{:>8}", length(between(began, item.at))));
-        let (line, mood) = match self.understood(saga, item) {
+    pub(crate) fn line(&self, saga: &Saga, item: &HistoryItem) -> String {
+        let after = painted(DIM, &format!("{:>8}", length(between(saga.started_at, item.at))));
+        format!("{after}  {}", self.words(saga.saga_id, saga.reason.as_ref(), item))
+    }
+
+    /// What happened in one transition; the reason is that of the saga, if it has one by now.
+    pub(crate) fn words(&self, saga: SagaId, reason: Option<&Reason>, item: &HistoryItem) -> String {
+        let (line, mood) = match self.understood(saga, reason, item) {
             Some((line, mood)) => (self.columns.line(&line), mood),
             None => {
                 let kind = item.event.get("type").and_then(Value::as_str).unwrap_or("unknown");
@@ -40,23 +44,23 @@ impl Teller {
             }
         };
         match mood {
-            Mood::Quiet => format!("{after}  {line}"),
-            other => format!("{after}  {}", painted(other.style(), &line)),
+            Mood::Quiet => line,
+            other => painted(other.style(), &line),
         }
     }
 
-    fn understood(&self, saga: &Saga, item: &HistoryItem) -> Option<(Line, Mood)> {
+    fn understood(&self, saga: SagaId, reason: Option<&Reason>, item: &HistoryItem) -> Option<(Line, Mood)> {
         let definition = self.definition.as_ref()?;
         let event: Event = self.read(&item.event)?;
         let effects: Vec<Effect> =
             item.effects.iter().map(|effect| self.read(effect)).collect::<Option<_>>()?;
-        let reason = saga
-            .reason
-            .as_ref()
-            .map(|reason| Reason { refusal: Refusal::new(&reason.code, reason.message.clone()), step: None });
+        let reason = reason.map(|reason| saga::Reason {
+            refusal: Refusal::new(&reason.code, reason.message.clone()),
+            step: None,
+        });
         let status = Status::parse(item.status.as_str())?;
         let entry = Entry {
-            saga: SagaId::from_uuid(saga.saga_id.0),
+            saga: ids::SagaId::from_uuid(saga.0),
             event: &event,
             effects: &effects,
             status,

@@ -76,7 +76,8 @@ fn help_is_short() {
       show       Shows a saga: its steps as a timeline, its reason, its times
       history    Shows every transition of a saga
       why        Shows what a saga waits for, since when, what comes next, and what can be done
-      watch      Shows the transitions of a saga as they happen, until it has ended or is stuck
+      watch      Shows the transitions as they happen: of a saga until it has ended or is stuck, or of
+                 all
       diagram    Prints a saga's way as a Mermaid flowchart or a picture, with its place in it
       cancel     Stops going forward and compensates
       redrive    Lets stuck sagas try their command again, attempts from 1
@@ -184,6 +185,7 @@ fn manual_pages_are_written_for_every_command() {
     sagactl-dead-letter-redrive.1
     sagactl-dead-letter-show.1
     sagactl-dead-letter.1
+    sagactl-definition-check.1
     sagactl-definition-list.1
     sagactl-definition-plan.1
     sagactl-definition-register.1

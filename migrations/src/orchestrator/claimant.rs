@@ -6,7 +6,7 @@ pub(super) struct Claimant;
 
 impl MigrationName for Claimant {
     fn name(&self) -> &'static str {
-        "o0009_claimant"
+        "o0011_claimant"
     }
 }
 

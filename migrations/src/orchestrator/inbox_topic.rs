@@ -6,7 +6,7 @@ pub(super) struct InboxTopic;
 
 impl MigrationName for InboxTopic {
     fn name(&self) -> &'static str {
-        "o0010_inbox_topic"
+        "o0012_inbox_topic"
     }
 }
 

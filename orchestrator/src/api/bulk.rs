@@ -177,7 +177,8 @@ async fn made(app: &App, subject: Subject, id: Uuid) -> Answer {
     Ok(response)
 }
 
-async fn find(app: &App, subject: Subject, id: Uuid) -> Result<ActionView, Problem> {
+/// An action.
+pub(crate) async fn find(app: &App, subject: Subject, id: Uuid) -> Result<ActionView, Problem> {
     let found = app.api.actions.store.action(subject, id).await?;
     found.map(ActionView::of).ok_or_else(|| none(&id.to_string()))
 }
@@ -186,7 +187,8 @@ fn none(text: &str) -> Problem {
     Problem::new(Kind::NotFound, format!("there is no such action with the id `{}`", shown(text)))
 }
 
-fn id(asked: &Asked) -> Result<Uuid, Problem> {
+/// The action that is asked for.
+pub(crate) fn id(asked: &Asked) -> Result<Uuid, Problem> {
     asked.id().ok_or_else(|| none(asked.params.first().map_or("", String::as_str)))
 }
 

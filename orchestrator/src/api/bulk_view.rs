@@ -89,6 +89,11 @@ pub(crate) struct ActionView {
 }
 
 impl ActionView {
+    /// Whether everything has its outcome.
+    pub(crate) const fn is_finished(&self) -> bool {
+        self.finished_at.is_some()
+    }
+
     pub(crate) fn of(row: Action) -> Self {
         let selected = u32::try_from(row.selected).unwrap_or_default();
         let (progress, found) = if row.dry_run {

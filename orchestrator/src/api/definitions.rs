@@ -17,7 +17,7 @@ use super::mount::Asked;
 use super::problem::{Answer, FieldError, Kind, Problem, chain, json};
 use crate::definitions::Entry;
 use crate::registration::brought::WrongSchema;
-use crate::registration::examine::Refusal;
+use crate::registration::examine::{ModelCheck, Refusal};
 use crate::registration::{Candidate, RegisterError};
 
 /// What clients are told to wait when the broker is away, or others publish or are checked.
@@ -90,17 +90,35 @@ pub(crate) struct ModelCheckView {
     complete: bool,
 }
 
+impl From<ModelCheck> for ModelCheckView {
+    fn from(said: ModelCheck) -> Self {
+        Self { states: said.states, complete: said.complete }
+    }
+}
+
 impl DefinitionView {
     fn of(entry: &Entry) -> Self {
         Self {
             item: DefinitionItem::of(&entry.definition),
             source: entry.definition.source.to_string(),
             registered_at: entry.registered_at.map(|at| Timestamp::from_utc(at).to_string()),
-            model_check: entry
-                .model_check
-                .map(|said| ModelCheckView { states: said.states, complete: said.complete }),
+            model_check: entry.model_check.map(ModelCheckView::from),
         }
     }
+}
+
+/// A definition that would be published.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = CheckedDefinition)]
+pub(crate) struct CheckedView {
+    #[serde(flatten)]
+    item: DefinitionItem,
+    /// Whether this very version is published already.
+    published: bool,
+    /// What the model check said of all its runs; null of one that is published.
+    #[schema(required)]
+    model_check: Option<ModelCheckView>,
 }
 
 /// A definition that brings schemas of its own.
@@ -177,6 +195,27 @@ pub(crate) async fn register_definition(app: Arc<App>, asked: Asked, candidate: 
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)
+}
+
+/// Holds a definition against everything that is published, as publishing it would, and looks at all its runs. Nothing is
+/// published.
+#[utoipa::path(
+    post, path = "/api/definitions/check", tag = "Definitions", operation_id = "checkDefinition",
+    request_body(content(
+        (String = "application/toml"),
+        (RegisterRequest = "application/json"),
+    )),
+    responses((status = 200, body = CheckedView, description = "It would be published."), BodyProblems),
+)]
+pub(crate) async fn check_definition(app: Arc<App>, asked: Asked, candidate: Candidate) -> Answer {
+    asked.no_query()?;
+    let examined = app.api.registrar.examine(&candidate).await.map_err(refused)?;
+    let view = CheckedView {
+        item: DefinitionItem::of(&examined.definition),
+        published: examined.is_published,
+        model_check: examined.model_check.map(ModelCheckView::from),
+    };
+    Ok(json(StatusCode::OK, &view))
 }
 
 fn refused(error: RegisterError) -> Problem {

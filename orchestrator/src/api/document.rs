@@ -137,6 +137,7 @@ fn schemas() -> ComponentsBuilder {
     add!(bulk_view::ActionView, bulk_view::ActionPage, bulk_view::ItemView, bulk_view::ItemPage);
     add!(bulk_view::DryRunView, redrives::RedriveManyRequest, saga_actions::SagaActionRequest);
     add!(definitions::DefinitionItem, definitions::DefinitionList, definitions::DefinitionView);
+    add!(definitions::CheckedView);
     add!(definitions::DefinitionStep, definitions::ModelCheckView, definitions::RegisterRequest);
     add!(participants::ParticipantView, participants::ParticipantList, participants::OrderView);
     add!(why::HoldView);

@@ -1,42 +1,29 @@
 //! Server-sent events: every transition as it is committed, of one saga or of all. An event's id is a place to resume
 //! from: a saga's revision, or how far each shard's journal has been told.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use futures::stream;
-use http::{HeaderValue, StatusCode, header};
 use saga_defs::ids::SagaId;
 use saga_defs::saga::Status;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use utoipa::ToSchema;
-use warp::Reply;
-use warp::reply::Response;
 
 use super::app::App;
 use super::document::{NamedProblems, Problems};
 use super::feed::{PAGE, Place, Telling, Told, advance, follows, is_after};
+use super::line::{Ended, Line, Slot, last_event_id, nothing_comes};
 use super::mount::Asked;
 use super::problem::{Answer, Kind, Problem};
 use super::sagas::{find, item};
 use super::wire::StatusView;
-use crate::store::StoreError;
 use crate::store::tail::TailRow;
-
-/// Frames on their way to one client; more wait in the feed.
-const ON_THE_WAY: usize = 64;
-/// How long a client waits before it comes back, in milliseconds.
-const RETRY_MS: u32 = 1_000;
-/// What somebody is told to wait for whom there is no room.
-const NO_ROOM_RETRY: Duration = Duration::from_secs(5);
 
 /// One transition of a saga, as it is told to those who listen.
 #[derive(Serialize, ToSchema)]
@@ -91,11 +78,9 @@ pub(crate) async fn watch_saga(app: Arc<App>, asked: Asked) -> Answer {
         return Err(Problem::new(Kind::BadHeader, text).of(saga));
     };
     if stored.saga.status().is_final() && after == now {
-        let mut response = Response::default();
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        return Ok(response);
+        return Ok(nothing_comes());
     }
-    let slot = slot(&app)?;
+    let slot = Slot::take(&app, "saga")?;
     let (receiver, listens_from) = app.feed.saga(saga, now);
     let rows = if after < listens_from { app.api.reads.moved(&[(saga, after)]).await? } else { Vec::new() };
     if after < listens_from && rows.first().is_none_or(|row| row.revision != after + 1) {
@@ -126,7 +111,7 @@ pub(crate) async fn watch_sagas(app: Arc<App>, asked: Asked) -> Answer {
     let filter = Filter { definition: query.text("definition"), status: query.status("status") };
     query.done()?;
     let asked_for = last_event_id(&asked)?.map(str::to_owned);
-    let slot = slot(&app)?;
+    let slot = Slot::take(&app, "sagas")?;
     let place = match &asked_for {
         Some(text) => Some(resumed(&app, text).await?),
         None => None,
@@ -135,22 +120,6 @@ pub(crate) async fn watch_sagas(app: Arc<App>, asked: Asked) -> Answer {
     let (line, response) = Line::open(app, slot);
     tokio::spawn(line.all(place, listens, filter));
     Ok(response)
-}
-
-fn last_event_id(asked: &Asked) -> Result<Option<&str>, Problem> {
-    let Some(value) = asked.headers.get("last-event-id") else { return Ok(None) };
-    let text = value.to_str().map_err(|_| {
-        Problem::new(Kind::BadHeader, "Last-Event-ID is not the id of an event that came from here")
-    })?;
-    // What a client sends that has not had an event yet.
-    Ok(Some(text).filter(|text| !text.is_empty()))
-}
-
-fn slot(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
-    app.feed.slot().ok_or_else(|| {
-        let text = "as many clients as there is room for listen to events already; ask again";
-        Problem::new(Kind::Busy, text).retry_after(NO_ROOM_RETRY)
-    })
 }
 
 fn gone(what: &str) -> Problem {
@@ -220,39 +189,7 @@ impl Filter {
     }
 }
 
-/// Why a stream ends: the client is gone or too slow, the service stops, or the database is away. The client comes back.
-struct Ended;
-
-impl From<StoreError> for Ended {
-    fn from(error: StoreError) -> Self {
-        tracing::debug!(%error, "an event stream ends: the journal cannot be read");
-        Self
-    }
-}
-
-/// The way to one client, for as long as it listens.
-struct Line {
-    app: Arc<App>,
-    out: mpsc::Sender<Bytes>,
-    _slot: OwnedSemaphorePermit,
-}
-
 impl Line {
-    fn open(app: Arc<App>, slot: OwnedSemaphorePermit) -> (Self, Response) {
-        let (out, frames) = mpsc::channel(ON_THE_WAY);
-        let body = stream::unfold(frames, |mut frames: mpsc::Receiver<Bytes>| async move {
-            let frame = frames.recv().await?;
-            Some((Ok::<_, Infallible>(frame), frames))
-        });
-        let mut response = warp::reply::stream(body).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // Proxies that gather answers would hold events back.
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        (Self { app, out, _slot: slot }, response)
-    }
-
     /// One saga, from a revision on: the rows that are there, then what is received.
     async fn one(
         self,
@@ -262,7 +199,7 @@ impl Line {
         receiver: Receiver<Told>,
         until: i32,
     ) -> Result<(), Ended> {
-        self.send(opening(&after.to_string())).await?;
+        self.opening(&after.to_string()).await?;
         let (mut at, mut rows, mut receiver) = (after, rows, receiver);
         let mut ended = false;
         while at < until {
@@ -302,7 +239,7 @@ impl Line {
     ) -> Result<(), Ended> {
         let (mut receiver, joined) = listens;
         let mut at = place.unwrap_or_else(|| joined.clone());
-        self.send(opening(&id_of(&at))).await?;
+        self.opening(&id_of(&at)).await?;
         let mut until = joined;
         loop {
             let behind: i64 = at.iter().zip(&until).map(|(at, until)| (until - at).max(0)).sum();
@@ -361,45 +298,30 @@ impl Line {
         tokio::select! {
             biased;
             () = self.app.stop.cancelled() => Err(Ended),
-            () = self.out.closed() => Err(Ended),
+            () = self.closed() => Err(Ended),
             // Before what is received: there may always be something, and nothing of it wanted here.
             _ = quiet.tick() => Ok(None),
-            // An error: the client is too far behind, and is cut off.
-            told = receiver.recv() => told.map(Some).map_err(|_| Ended),
+            told = receiver.recv() => match told {
+                Ok(told) => Ok(Some(told)),
+                // The client is too far behind.
+                Err(RecvError::Lagged(_)) => {
+                    self.cut();
+                    Err(Ended)
+                }
+                Err(RecvError::Closed) => Err(Ended),
+            },
         }
     }
 
     async fn tell(&self, told: &Telling, id: &str) -> Result<(), Ended> {
         let text = told.text.get_or_init(|| text(&self.app, &told.row)).await;
-        let mut frame = Vec::with_capacity(text.len() + id.len() + 32);
-        for part in [&b"event:transition\nid:"[..], id.as_bytes(), b"\ndata:", text, b"\n\n"] {
-            frame.extend_from_slice(part);
-        }
-        self.send(frame.into()).await
-    }
-
-    async fn send(&self, frame: Bytes) -> Result<(), Ended> {
-        tokio::select! {
-            biased;
-            () = self.app.stop.cancelled() => Err(Ended),
-            sent = self.out.send(frame) => sent.map_err(|_| Ended),
-        }
-    }
-
-    /// A client that has still something to read needs none.
-    fn beat(&self, frame: String) {
-        let _ = self.out.try_send(frame.into());
+        self.event("transition", id, text).await
     }
 }
 
 /// Whether the saga has ended with this transition.
 fn is_last(row: &TailRow) -> bool {
     Status::parse(&row.status).is_some_and(Status::is_final)
-}
-
-/// The first frame: when to come back, and from where.
-fn opening(id: &str) -> Bytes {
-    format!("retry:{RETRY_MS}\nid:{id}\n\n").into()
 }
 
 /// A transition as JSON, in one line.

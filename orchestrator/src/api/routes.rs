@@ -11,8 +11,8 @@ use super::candidate::candidate;
 use super::mount::{Routes, asked};
 use super::server::HttpLimits;
 use super::{
-    audit, bookings, causes, dead_letters, definitions, events, letter_groups, ops, participants, plan,
-    redrives, saga_actions, sagas, verbs, why,
+    audit, bookings, bulk_events, causes, dead_letters, definitions, events, letter_groups, ops,
+    participants, plan, redrives, saga_actions, sagas, verbs, why,
 };
 
 /// Mounts every route.
@@ -49,11 +49,13 @@ pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
         .mount::<redrives::__path_start_redrive, _>(post().then(redrives::start_redrive))
         .mount::<redrives::__path_list_redrives, _>(get().then(redrives::list_redrives))
         .mount::<redrives::__path_get_redrive, _>(get().then(redrives::get_redrive))
+        .mount::<bulk_events::__path_watch_redrive, _>(get().then(bulk_events::watch_redrive))
         .mount::<redrives::__path_list_redriven, _>(get().then(redrives::list_redriven))
         .mount::<redrives::__path_cancel_redrive, _>(post().then(redrives::cancel_redrive))
         .mount::<saga_actions::__path_start_saga_action, _>(post().then(saga_actions::start_saga_action))
         .mount::<saga_actions::__path_list_saga_actions, _>(get().then(saga_actions::list_saga_actions))
         .mount::<saga_actions::__path_get_saga_action, _>(get().then(saga_actions::get_saga_action))
+        .mount::<bulk_events::__path_watch_saga_action, _>(get().then(bulk_events::watch_saga_action))
         .mount::<saga_actions::__path_list_acted_on, _>(get().then(saga_actions::list_acted_on))
         .mount::<saga_actions::__path_cancel_saga_action, _>(post().then(saga_actions::cancel_saga_action))
         .mount::<definitions::__path_list_definitions, _>(get().then(definitions::list_definitions))
@@ -61,6 +63,9 @@ pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
         .mount::<plan::__path_get_plan, _>(get().then(plan::get_plan))
         .mount::<definitions::__path_register_definition, _>(
             with(app).and(asked()).and(candidate(limits)).then(definitions::register_definition),
+        )
+        .mount::<definitions::__path_check_definition, _>(
+            with(app).and(asked()).and(candidate(limits)).then(definitions::check_definition),
         )
         .mount::<ops::__path_livez, _>(get().then(ops::livez))
         .mount::<ops::__path_readyz, _>(get().then(ops::readyz))

@@ -18,6 +18,7 @@ use super::hands::Hands;
 use super::run::{Plan, Progress, Run};
 use crate::definitions::Definitions;
 use crate::engine::clock;
+use crate::metrics::Metrics;
 use crate::store::StoreError;
 use crate::store::bulk::{Action, Bulk};
 
@@ -41,6 +42,7 @@ pub struct Driver {
     hands: Arc<dyn Hands>,
     definitions: Definitions,
     wake: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 /// One action, as its driver knows it.
@@ -66,8 +68,14 @@ enum Went {
 
 impl Driver {
     /// Drives what stands in this store.
-    pub fn new(store: Bulk, hands: Arc<dyn Hands>, definitions: Definitions, wake: Arc<Notify>) -> Self {
-        Self { store, hands, definitions, wake }
+    pub fn new(
+        store: Bulk,
+        hands: Arc<dyn Hands>,
+        definitions: Definitions,
+        wake: Arc<Notify>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { store, hands, definitions, wake, metrics }
     }
 
     /// Until told to stop; what is under way is given back.
@@ -103,7 +111,9 @@ impl Task {
     async fn run(mut self) {
         let id = self.action.id;
         tracing::debug!(action = %id, verb = self.action.verb, selected = self.action.selected, "driving an action");
+        self.driver.metrics.bulk_driven(&self.action.verb, 1);
         let driven = if self.action.dry_run { self.examine().await } else { self.drive().await };
+        self.driver.metrics.bulk_driven(&self.action.verb, -1);
         let (store, token) = (&self.driver.store, self.token);
         let left = match driven {
             Ok(Went::Aside) => store.put_aside(id, token).await,

@@ -403,3 +403,22 @@ async fn a_start_takes_what_is_published_as_it_is() {
     store.connection().execute_unprepared(&sql).await.unwrap();
     start().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_check_says_what_publishing_would_and_publishes_nothing() {
+    let service = Service::start().await;
+    let check = async |body: &Value| service.post("/api/definitions/check", body).await;
+    let fine = check(&with_schemas(PARCEL)).await;
+    assert_eq!(fine.status, 200, "{}", fine.text);
+    let said = fine.json();
+    assert_eq!((&said["name"], &said["published"]), (&json!("parcel"), &json!(false)));
+    assert_eq!(said["modelCheck"]["complete"], true, "{said}");
+    assert_eq!(service.get("/api/definitions/parcel/1").await.status, 404, "nothing is published");
+    let wrong = json!({"definition": PARCEL.replace("street", "road")});
+    assert_eq!(check(&wrong).await.problem(), register(&service, &wrong).await.problem());
+    register(&service, &with_schemas(PARCEL)).await;
+    let again = check(&with_schemas(PARCEL)).await.json();
+    assert_eq!((&again["published"], &again["modelCheck"]), (&json!(true), &Value::Null));
+    let other = with_schemas(&PARCEL.replace("version = 1", "version = 1\ndeadline = \"9m\""));
+    assert_eq!(check(&other).await.status, 422);
+}

@@ -94,6 +94,7 @@ async fn every_route_is_in_the_document_and_answers() {
     POST /api/dead-letters/{id}/redrive redriveDeadLetter
     GET /api/definitions listDefinitions
     POST /api/definitions registerDefinition
+    POST /api/definitions/check checkDefinition
     GET /api/definitions/{name}/{version} getDefinition
     GET /api/definitions/{name}/{version}/plan planDefinition
     GET /api/participants listParticipants
@@ -103,11 +104,13 @@ async fn every_route_is_in_the_document_and_answers() {
     POST /api/redrives startRedrive
     GET /api/redrives/{id} getRedrive
     POST /api/redrives/{id}/cancel cancelRedrive
+    GET /api/redrives/{id}/events watchRedrive
     GET /api/redrives/{id}/letters listRedrivenLetters
     GET /api/saga-actions listSagaActions
     POST /api/saga-actions startSagaAction
     GET /api/saga-actions/{id} getSagaAction
     POST /api/saga-actions/{id}/cancel cancelSagaAction
+    GET /api/saga-actions/{id}/events watchSagaAction
     GET /api/saga-actions/{id}/sagas listSagasOfAction
     GET /api/sagas listSagas
     POST /api/sagas startSaga

@@ -23,33 +23,35 @@ async fn succeeds(service: &Service, saga: &Saga) -> Saga {
 
 /// One frame of a stream.
 #[derive(Debug, Default)]
-struct Frame {
-    name: String,
-    id: String,
-    data: Option<Value>,
+pub(crate) struct Frame {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) data: Option<Value>,
     comment: bool,
 }
 
 /// A stream that is listened to.
-struct Listening {
+pub(crate) struct Listening {
     answer: reqwest::Response,
     text: String,
+    /// So much of the text was taken.
+    taken: usize,
 }
 
 impl Listening {
-    async fn to(service: &Service, path: &str, last: Option<&str>) -> Self {
+    pub(crate) async fn to(service: &Service, path: &str, last: Option<&str>) -> Self {
         let request = service.request("GET", path);
         let request = last.into_iter().fold(request, |request, id| request.header("last-event-id", id));
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
-        Self { answer, text: String::new() }
+        Self { answer, text: String::new(), taken: 0 }
     }
 
     /// The next frame; `None` at the end of the stream.
-    async fn frame(&mut self) -> Option<Frame> {
+    pub(crate) async fn frame(&mut self) -> Option<Frame> {
         loop {
-            if let Some((frame, rest)) = self.text.split_once("\n\n") {
+            if let Some((frame, _)) = self.text[self.taken..].split_once("\n\n") {
                 let mut read = Frame::default();
                 for line in frame.lines() {
                     match line.split_once(':').unwrap() {
@@ -61,12 +63,13 @@ impl Listening {
                         (other, _) => panic!("{other}"),
                     }
                 }
-                self.text = rest.to_owned();
+                self.taken += frame.len() + 2;
                 return Some(read);
             }
             let more = tokio::time::timeout(SOON, self.answer.chunk()).await.expect("nothing comes");
             // A connection that is cut ends the stream too.
             let Ok(Some(more)) = more else { return None };
+            self.text.drain(..std::mem::take(&mut self.taken));
             self.text.push_str(std::str::from_utf8(&more).unwrap());
         }
     }

@@ -149,7 +149,9 @@ impl Service {
         let wake = Arc::new(Notify::new());
         let stop = CancellationToken::new();
         let hands = OwnHands::new(engine.clone(), reads.clone(), options.limits.forward).unwrap();
-        let driver = Driver::new(bulk.clone(), Arc::new(hands), definitions.clone(), wake.clone());
+        let metrics = Metrics::new().unwrap();
+        let driver =
+            Driver::new(bulk.clone(), Arc::new(hands), definitions.clone(), wake.clone(), metrics.clone());
         tokio::spawn(driver.run(stop.clone()));
         let api = Api {
             engine: engine.clone(),
@@ -160,7 +162,7 @@ impl Service {
             registrar,
             kafka: broker.settings(),
             command_partitions: EMBEDDED_PARTITIONS,
-            metrics: Metrics::new().unwrap(),
+            metrics,
             allow_forced_outcomes: options.allow_forced_outcomes,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

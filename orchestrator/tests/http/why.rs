@@ -8,6 +8,7 @@ use saga_defs::saga::{Outcome, Refusal, Saga};
 use saga_defs::time::Timestamp;
 use serde_json::{Value, json};
 
+use crate::dead_letters::{letter, reserve};
 use crate::harness::{RESOURCE, Service, USER};
 use crate::sagas::told;
 use crate::verbs::stuck;
@@ -329,4 +330,38 @@ async fn a_stuck_saga_whose_letter_was_put_aside_is_counted_however_old_it_is() 
         let shown = service.get("/api/why").await.json();
         assert_eq!((&shown["counted"], &shown["complete"]), (&json!(2), &json!(true)), "{status}: {shown}");
     }
+}
+
+#[tokio::test]
+async fn of_too_many_some_are_counted_and_that_is_said() {
+    let service = service().await;
+    let first = stuck(&service).await;
+    letter(&service, "broken", Some("booking.ReserveBooking"), Some(reserve())).await;
+    let sql = format!("UPDATE dead_letter SET saga_id = '{}'", first.id);
+    service.engine.execute(&sql, vec![]).await.unwrap();
+    // The oldest of them, where only its letter tells of it.
+    let sql = "UPDATE saga SET updated_at = updated_at - interval '1 hour'";
+    service.engine.execute(sql, vec![]).await.unwrap();
+    // Letters that are older, of sagas with higher ids: what counts is which letters are the newest.
+    let sql = "
+        INSERT INTO saga SELECT (r).* FROM (
+            SELECT json_populate_record(s, json_build_object(
+                'id', 'f' || lpad(to_hex(n), 7, '0') || substr(s.id::text, 9), 'updated_at', now())) AS r
+            FROM saga s, generate_series(1, 1500) AS n) AS many";
+    service.engine.execute(sql, vec![]).await.unwrap();
+    let sql = "
+        INSERT INTO dead_letter SELECT (r).* FROM (
+            SELECT json_populate_record(l, json_build_object(
+                'id', '00000000' || substr(s.id::text, 1, 8) || substr(l.id::text, 19), 'saga_id', s.id)) AS r
+            FROM dead_letter l, saga s WHERE s.id <> l.saga_id) AS many";
+    service.engine.execute(sql, vec![]).await.unwrap();
+    let sql = "UPDATE shard SET open_from = 'f0000000-0000-0000-0000-000000000000'";
+    service.engine.execute(sql, vec![]).await.unwrap();
+    let shown = service.get("/api/why").await.json();
+    assert_eq!(shown["complete"], false, "{shown}");
+    let counted = shown["counted"].as_u64().unwrap();
+    assert!((1_001..1_501).contains(&counted), "{shown}");
+    assert_eq!(shown["causes"][0]["sagas"], counted);
+    assert!(shown["notCounted"].as_str().unwrap().contains("500"), "{shown}");
+    assert_eq!(shown["causes"][0]["oldestSagaId"], first.id.to_string(), "that of the newest letter");
 }

@@ -5,7 +5,7 @@ mod show;
 mod start;
 
 use clap::{Args, Subcommand};
-use saga_client::{Act, BulkAction, BulkActionId, BulkItem, BulkOutcome, Error, Page, Paging};
+use saga_client::{Act, BulkAction, BulkActionId, BulkItem, BulkOutcome, Error, Events, Page, Paging};
 
 use crate::arguments::{Because, Extent, one_of};
 use crate::failure::{Exit, Failure};
@@ -140,6 +140,13 @@ impl Kind {
         match self {
             Self::Redrive => session.client.redrives().get(id).await,
             Self::SagaAction => session.client.saga_actions().get(id).await,
+        }
+    }
+
+    fn watch(self, session: &Session, id: BulkActionId) -> Events<BulkAction> {
+        match self {
+            Self::Redrive => session.client.redrives().watch(id),
+            Self::SagaAction => session.client.saga_actions().watch(id),
         }
     }
 

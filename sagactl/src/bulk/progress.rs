@@ -1,11 +1,9 @@
 //! The progress of an act on many: a bar on a terminal, a line for each change elsewhere.
 
 use std::io::IsTerminal as _;
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use saga_client::{BulkAction, BulkActionId, BulkStatus};
-use tokio::time::sleep;
 
 use super::{Kind, show};
 use crate::failure::{Exit, Failure};
@@ -13,16 +11,15 @@ use crate::output::note;
 use crate::session::Session;
 use crate::words::{count, plain};
 
-/// Between two looks.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
-
 /// Shows the progress until everything has its outcome, then what came of it.
 pub(super) async fn watch(session: &Session, kind: Kind, id: BulkActionId) -> Result<Exit, Failure> {
     let bar = std::io::stderr().is_terminal().then(bar);
     let mut told = String::new();
+    let mut events = kind.watch(session, id);
+    let mut last = None;
     loop {
-        let found = kind.get(session, id).await;
-        let action = kind.or_missing(session, found).await?;
+        let heard = events.next().await;
+        let Some(action) = kind.or_missing(session, heard).await? else { break };
         let line = line(&action);
         if line != told {
             match &bar {
@@ -31,15 +28,20 @@ pub(super) async fn watch(session: &Session, kind: Kind, id: BulkActionId) -> Re
             }
             told = line;
         }
-        if action.finished_at.is_some() {
-            if let Some(bar) = bar {
-                bar.finish_and_clear();
-            }
-            show::print_row(session, &action)?;
-            return ended(kind, &action);
-        }
-        sleep(LOOK_EVERY).await;
+        last = Some(action);
     }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let action = match last {
+        Some(action) => action,
+        None => {
+            let found = kind.get(session, id).await;
+            kind.or_missing(session, found).await?
+        }
+    };
+    show::print_row(session, &action)?;
+    ended(kind, &action)
 }
 
 fn ended(kind: Kind, action: &BulkAction) -> Result<Exit, Failure> {

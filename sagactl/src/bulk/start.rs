@@ -2,13 +2,11 @@
 
 use clap::Args;
 use saga_client::{
-    BulkAction, DeadLetterFilter, DeadLetterId, DryRun, SagaFilter, SagaId, SagaVerb, StartRedrive,
+    BulkAction, Course, DeadLetterFilter, DeadLetterId, DryRun, SagaFilter, SagaId, SagaVerb, StartRedrive,
     StartSagaAction,
 };
-use tokio::time::sleep;
 
-use super::progress::{self, LOOK_EVERY};
-use super::{Kind, show};
+use super::{Kind, progress, show};
 use crate::arguments::{Because, object, one_of};
 use crate::ask::go_on;
 use crate::dead_letter::list::Which as WhichLetters;
@@ -71,80 +69,58 @@ pub(crate) struct Sagas {
 impl Letters {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let filter = DeadLetterFilter::from(self.which);
-        let mut start = StartRedrive::of(&filter, &*self.pace.because.reason);
+        let mut start = StartRedrive::of(&filter, self.pace.course());
         if !self.only.is_empty() {
             start = start.only(self.only);
         }
         if let Some(patch) = &self.patch {
             start = start.patch(object(patch, "--patch")?);
         }
-        if let Some(rate) = self.pace.rate {
-            start = start.rate_per_second(rate);
-        }
-        if let Some(ramp) = &self.pace.ramp {
-            start = start.ramp(steps(ramp));
-        }
-        if let Some(key) = &self.pace.because.idempotency_key {
-            start = start.idempotency_key(key);
-        }
-        // Its own key: the dry run is another request.
-        let dry = start.clone().drawn_key().dry_run();
         let redrives = session.client.redrives();
-        begin(
-            session,
-            Kind::Redrive,
-            &self.pace,
-            async || redrives.start(&dry).await,
-            async || redrives.start(&start).await,
-        )
-        .await
+        let start = async |dry| redrives.start(&if dry { start.as_dry_run() } else { start.clone() }).await;
+        begin(session, Kind::Redrive, &self.pace, start).await
     }
 }
 
 impl Sagas {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let (verb, filter) = (SagaVerb::from(&*self.verb), SagaFilter::from(self.which));
-        let mut start = StartSagaAction::of(verb, &filter, &*self.pace.because.reason)?;
+        let mut start = StartSagaAction::of(verb, &filter, self.pace.course())?;
         if !self.only.is_empty() {
             start = start.only(self.only);
         }
-        if let Some(rate) = self.pace.rate {
-            start = start.rate_per_second(rate);
-        }
-        if let Some(ramp) = &self.pace.ramp {
-            start = start.ramp(steps(ramp));
-        }
-        if let Some(key) = &self.pace.because.idempotency_key {
-            start = start.idempotency_key(key);
-        }
-        let dry = start.clone().drawn_key().dry_run();
         let actions = session.client.saga_actions();
-        begin(
-            session,
-            Kind::SagaAction,
-            &self.pace,
-            async || actions.start(&dry).await,
-            async || actions.start(&start).await,
-        )
-        .await
+        let start = async |dry| actions.start(&if dry { start.as_dry_run() } else { start.clone() }).await;
+        begin(session, Kind::SagaAction, &self.pace, start).await
     }
 }
 
-/// `0` is no step at all.
-fn steps(ramp: &[u32]) -> Vec<u32> {
-    ramp.iter().copied().filter(|step| *step > 0).collect()
+impl Pace {
+    fn course(&self) -> Course {
+        let mut course = Course::because(&*self.because.reason);
+        if let Some(rate) = self.rate {
+            course = course.rate_per_second(rate);
+        }
+        if let Some(ramp) = &self.ramp {
+            // `0` is no step at all.
+            course = course.ramp(ramp.iter().copied().filter(|step| *step > 0).collect::<Vec<_>>());
+        }
+        if let Some(key) = &self.because.idempotency_key {
+            course = course.idempotency_key(key);
+        }
+        course
+    }
 }
 
-/// Says how many there are, asks, and begins.
+/// Says how many there are, asks, and begins. `start` does what was asked for, or a dry run of it.
 async fn begin(
     session: &Session,
     kind: Kind,
     pace: &Pace,
-    dry: impl AsyncFn() -> Result<BulkAction, saga_client::Error>,
-    start: impl AsyncFn() -> Result<BulkAction, saga_client::Error>,
+    start: impl AsyncFn(bool) -> Result<BulkAction, saga_client::Error>,
 ) -> Result<Exit, Failure> {
     if pace.dry_run || !pace.yes {
-        let asked = dry().await;
+        let asked = start(true).await;
         let examined = examined(session, kind, kind.or_missing(session, asked).await?).await?;
         if pace.dry_run {
             return show::print_action(session, kind, &examined);
@@ -155,7 +131,7 @@ async fn begin(
         }
         go_on(&told(kind, &examined), false)?;
     }
-    let started = start().await;
+    let started = start(false).await;
     let started = kind.or_missing(session, started).await?;
     note(&format!("{} {}", plain(&started.action), count(u64::from(started.selected), kind.of())));
     if pace.watch {
@@ -170,10 +146,11 @@ async fn begin(
 
 /// The dry run when it has looked at everything.
 async fn examined(session: &Session, kind: Kind, mut run: BulkAction) -> Result<BulkAction, Failure> {
-    while run.finished_at.is_none() && run.remaining > 0 {
-        sleep(LOOK_EVERY).await;
-        let found = kind.get(session, run.id).await;
-        run = kind.or_missing(session, found).await?;
+    let mut events = kind.watch(session, run.id);
+    while run.finished_at.is_none() {
+        let told = events.next().await;
+        let Some(told) = kind.or_missing(session, told).await? else { break };
+        run = told;
     }
     Ok(run)
 }

@@ -64,7 +64,7 @@ impl History {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let asked = async {
             let saga = session.client.sagas().get(self.saga).await?;
-            let teller = Teller::of(session, &saga).await?;
+            let teller = Teller::of(session, &saga.definition, saga.version).await?;
             Ok((all(session, self.saga).await?, saga, teller))
         };
         let (items, saga, teller) = match asked.await {
@@ -74,7 +74,7 @@ impl History {
         let page = Page { items, next_cursor: None };
         let ids = page.items.iter().map(|item| item.revision.to_string());
         session.output.result(&page, ids, || {
-            let lines = page.items.iter().map(|item| teller.line(&saga, item, saga.started_at) + "\n");
+            let lines = page.items.iter().map(|item| teller.line(&saga, item) + "\n");
             lines.collect()
         })?;
         Ok(Exit::Done)

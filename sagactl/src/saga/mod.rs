@@ -30,7 +30,7 @@ pub(crate) enum Verb {
     History(look::History),
     /// Shows what a saga waits for, since when, what comes next, and what can be done
     Why(why::Why),
-    /// Shows the transitions of a saga as they happen, until it has ended or is stuck
+    /// Shows the transitions as they happen: of a saga until it has ended or is stuck, or of all
     Watch(watch::Watch),
     /// Prints a saga's way as a Mermaid flowchart or a picture, with its place in it
     Diagram(look::Diagram),

@@ -162,3 +162,34 @@ fn what_has_moved_on_is_left_alone() {
         Ok(())
     });
 }
+
+#[test]
+fn all_sagas_are_watched() {
+    on_shared_stack(async |stack| {
+        let agency = [("BookTrain", &[Reject][..])];
+        let watch = ["saga", "watch", "--definition", "quick-trip", "--status", "compensated"];
+        let watch: Vec<&str> = watch.into_iter().chain(["--timeout", "5s", "-o", "json"]).collect();
+        let watched = sagactl(stack, &watch);
+        let starts = async {
+            let mut sagas = Vec::new();
+            // From when on is told is not known from outside: some are before it, some after it.
+            for n in 0..40 {
+                let saga = travel(stack, "quick-trip", &format!("Ctl-Sam-{n}"), &agency).await?;
+                stack.api()?.saga_is(saga, "compensated").await?;
+                sagas.push(saga.to_string());
+            }
+            anyhow::Ok(sagas)
+        };
+        let (watched, sagas) = tokio::join!(watched, starts);
+        let (watched, sagas) = (watched?, sagas?);
+        assert_eq!(watched.code, 0, "{watched:?}");
+        let told: Vec<serde_json::Value> =
+            watched.out.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let of_ours = |told: &&serde_json::Value| sagas.iter().any(|saga| told["sagaId"] == saga.as_str());
+        assert!(told.iter().filter(of_ours).count() >= 1, "{told:?}");
+        assert!(
+            told.iter().all(|told| told["definition"] == "quick-trip" && told["status"] == "compensated")
+        );
+        Ok(())
+    });
+}

@@ -124,3 +124,38 @@ fn a_definition_is_published_and_the_next_version_planned() {
         Ok(())
     });
 }
+
+#[test]
+fn definitions_are_checked_and_nothing_is_published() {
+    on_shared_stack(async |stack| {
+        let folder = log_folder()?;
+        let source = fs::read_to_string(definitions_folder().join("brief-trip.toml"))?;
+        let (fine, wrong) = (folder.join("fine.toml"), folder.join("wrong.toml"));
+        fs::write(&fine, source.replace("brief-trip", "checked-trip"))?;
+        fs::write(
+            &wrong,
+            source.replace("brief-trip", "wrong-trip").replace("travel.TrainBooked", "travel.TrianBooked"),
+        )?;
+        let same = definitions_folder().join("brief-trip.toml");
+        let paths = [&fine, &wrong, &same].map(|path| path.to_string_lossy().into_owned());
+        let check = ["definition", "check", &paths[0], &paths[1], &paths[2]];
+        let mut told = sagactl(stack, &check).await?.told();
+        for path in [&folder, &definitions_folder()] {
+            told = told.replace(&*path.to_string_lossy(), "FOLDER");
+        }
+        assert_snapshot!(told, @r"
+        ok FOLDER/fine.toml: checked-trip v1: all runs hold, 6,393 states looked at
+        ok FOLDER/brief-trip.toml: brief-trip v1: is published already
+        ---- stderr
+        error: FOLDER/wrong.toml: The definition is refused
+          line 12, column 9: no schema is named `travel.TrianBooked`; did you mean `travel.TrainBooked`?
+        next: correct what is named above and ask again; nothing was done
+        ---- exit 1
+        ");
+        let json = sagactl(stack, &["definition", "check", &paths[0], "--json"]).await?.json()?;
+        assert_eq!((&json["name"], &json["published"]), (&"checked-trip".into(), &false.into()));
+        assert_eq!(sagactl(stack, &["definition", "show", "checked-trip"]).await?.code, 5);
+        assert_eq!(sagactl(stack, &["definition", "check", "no-such-file"]).await?.code, 2);
+        Ok(())
+    });
+}

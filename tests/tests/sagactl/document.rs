@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use saga_client::{
-    Act, AuditEntry, Booking, BookingStatus, BulkAction, BulkItem, Causes, Client, DeadLetter,
-    DeadLetterFilter, DeadLetterGroup, DeadLetterItem, Definition, DefinitionList, HistoryItem,
-    NewDefinition, Page, Participant, Plan, Problem, Saga, SagaFilter, SagaStatus, SagaVerb, StartBooking,
-    StartRedrive, StartSaga, StartSagaAction, StepStatus, Why,
+    Act, AuditEntry, Booking, BookingStatus, BulkAction, BulkItem, Causes, CheckedDefinition, Client, Course,
+    DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterItem, Definition, DefinitionList, HistoryItem,
+    NewDefinition, Page, Participant, Plan, Problem, Saga, SagaEvent, SagaFilter, SagaStatus, SagaVerb,
+    StartBooking, StartRedrive, StartSaga, StartSagaAction, StepStatus, Why,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -165,7 +165,9 @@ fn the_client_takes_everything_that_the_service_may_say() {
         document.holds::<Page<BulkItem>>("BulkItemPage")?;
         document.holds::<DefinitionList>("DefinitionList")?;
         document.holds::<Definition>("Definition")?;
+        document.holds::<CheckedDefinition>("CheckedDefinition")?;
         document.holds::<Plan>("Plan")?;
+        document.holds::<SagaEvent>("SagaEvent")?;
         document.holds::<Why>("Why")?;
         document.holds::<Participant>("Participant")?;
         document.holds::<Causes>("Causes")?;
@@ -187,10 +189,11 @@ fn the_client_can_ask_for_everything() {
         document.asks("Verb", &Act::because("x"))?;
         document.asks("Redrive", &Act::because("x").input(json!({})))?;
         document.asks("RedriveDeadLetter", &Act::because("x").value(Map::new()))?;
-        let pace = StartRedrive::of(&DeadLetterFilter::default(), "x").rate_per_second(1).ramp([1]).dry_run();
-        document.asks("StartRedrive", &pace.patch(Map::new()))?;
-        let pace = StartSagaAction::of(SagaVerb::Skip, &SagaFilter::default(), "x")?;
-        document.asks("StartSagaAction", &pace.rate_per_second(1).ramp([1]).dry_run())?;
+        let course = Course::because("x").rate_per_second(1).ramp([1]);
+        let redrive = StartRedrive::of(&DeadLetterFilter::default(), course.clone()).patch(Map::new());
+        document.asks("StartRedrive", &redrive.as_dry_run())?;
+        let action = StartSagaAction::of(SagaVerb::Skip, &SagaFilter::default(), course)?;
+        document.asks("StartSagaAction", &action.as_dry_run())?;
         document.asks("RegisterDefinition", &NewDefinition::of("x"))
     });
 }
@@ -226,8 +229,6 @@ fn every_route_that_the_client_asks_is_in_the_document() {
         let never: Vec<String> = routes.filter(|route| !asked.contains(route)).collect();
         // The shop's paths are others for the same, and what operations ask is not for clients.
         insta::assert_snapshot!(never.join("\n"), @r"
-        get /api/sagas/events
-        get /api/sagas/{sagaId}/events
         post /bookings
         get /bookings/{bookingId}
         get /livez

@@ -70,6 +70,7 @@ impl Task {
         let Some(status) = self.driver.store.record(self.action.id, self.token, &round).await? else {
             return Ok(Went::Over);
         };
+        self.measure(&round, &status);
         if finished {
             let id = self.action.id;
             tracing::info!(action = %id, status, progress = %round.progress, "an action is finished");
@@ -77,6 +78,21 @@ impl Task {
         }
         self.action.status = status;
         Ok(went.unwrap_or(Went::After(OUTCOMES)))
+    }
+
+    /// What is kept is counted, by whoever kept it.
+    fn measure(&self, round: &Round<'_>, status: &str) {
+        let (metrics, action) = (&self.driver.metrics, &self.action.verb);
+        for outcome in ["sent", "succeeded", "failed_again", "passed_over"] {
+            let count = round.items.iter().filter(|item| item.state == outcome).count();
+            if count > 0 {
+                metrics.bulk_items(action, outcome, count as u64);
+            }
+        }
+        // Somebody else's cancel is seen at the end only.
+        if round.over.is_some() || (round.finished && status == "cancelled") {
+            metrics.bulk_ended(action, status);
+        }
     }
 
     /// Nothing is to be kept; the lease is, unless this has been so for a while: then another action may have its turn.
