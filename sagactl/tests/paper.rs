@@ -40,6 +40,7 @@ fn help_is_short() {
       saga-action  One verb on many sagas, at a pace
       definition   What sagas are started by
       why          What everything open waits for, counted by cause
+      participant  Who is asked at the moment, and who is not
       audit        What operators did
       completions  Prints a script that completes commands in your shell
       man          Prints the manual page, or writes one for each command
@@ -192,6 +193,10 @@ fn manual_pages_are_written_for_every_command() {
     sagactl-definition-show.1
     sagactl-definition.1
     sagactl-man.1
+    sagactl-participant-list.1
+    sagactl-participant-pause.1
+    sagactl-participant-resume.1
+    sagactl-participant.1
     sagactl-redrive-cancel.1
     sagactl-redrive-items.1
     sagactl-redrive-list.1

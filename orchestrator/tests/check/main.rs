@@ -400,6 +400,15 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
           --retention-days <VALUE>
               After so many days from its end a saga leaves, with its journal and keys; 0: nothing
               leaves [default: 0] [env: RETENTION_DAYS]
+          --hold-sagas <VALUE>
+              A participant is asked nothing more after so many sagas in a row had no answer or a
+              failure; 0: never by itself [default: 10] [env: HOLD_SAGAS]
+          --hold-silence <VALUE>
+              But not before it has been without a good answer for so long [default: 2s] [env:
+              HOLD_SILENCE]
+          --hold-probe-max <VALUE>
+              Then it is asked one thing after 1 s, and again after twice as long, up to this [default:
+              30s] [env: HOLD_PROBE_MAX]
           --allow-forced-outcomes <VALUE>
               true: bookings may force their payment's outcome, for demos and tests [default: false]
               [env: ALLOW_FORCED_OUTCOMES]
