@@ -1,5 +1,6 @@
 //! The lane: the one loop that moves sagas. Inputs in, one decision, one commit, then answers and commands out.
 
+mod arrived;
 mod gather;
 mod holds;
 mod stopped;
@@ -21,10 +22,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::batch::{Batch, Context, Held, Input, Reply};
+use self::arrived::answer;
+pub(super) use self::arrived::{Arrived, Asker};
+use super::batch::{Batch, Context, Held, Input};
 use super::bus::Group;
 use super::environment::Environment;
-use super::handle::{ActError, Answer, Asked, RETRY_AFTER, Shown, StartError};
+use super::handle::{ActError, Asked, Shown, StartError};
 use super::participants::Participants;
 use super::participants::parked::Parked;
 use super::publisher::{Outgoing, Publisher, Settled};
@@ -92,38 +95,6 @@ pub struct Lane {
     pub(super) participants: Participants,
     pub(super) parked: Parked,
     pub(super) notices: holds::Notices,
-}
-
-/// One input, when it came, and who waits for its answer.
-#[derive(Debug)]
-pub(super) struct Arrived {
-    pub(super) input: Input,
-    pub(super) at: Instant,
-    pub(super) asker: Option<Asker>,
-}
-
-impl Arrived {
-    /// Something of our own, which nobody waits for.
-    fn of_ours(input: Input) -> Self {
-        Self { input, at: Instant::now(), asker: None }
-    }
-
-    /// Whether a client asked for it who waits no more.
-    fn is_given_up(&self) -> bool {
-        match &self.asker {
-            Some(Asker::Start(asker)) => asker.is_closed(),
-            Some(Asker::Act(asker)) => asker.is_closed(),
-            Some(Asker::Letter(asker)) => asker.is_closed(),
-            None => false,
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) enum Asker {
-    Start(Answer<Saga, StartError>),
-    Act(Answer<Saga, ActError>),
-    Letter(Answer<(), ActError>),
 }
 
 /// How a commit of some inputs ended.
@@ -486,17 +457,5 @@ impl Lane {
         let oldest = self.shards.oldest_open().map_or(Duration::ZERO, |started| now.since(started));
         self.metrics.waiting(self.shards.open_count(), oldest);
         refused
-    }
-}
-
-fn answer(asker: Asker, reply: Reply) {
-    // A client that has gone away does not listen any more.
-    match (asker, reply) {
-        (Asker::Start(asker), Reply::Started(result)) => _ = asker.send(result),
-        (Asker::Act(asker), Reply::Acted(result)) => _ = asker.send(result),
-        (Asker::Letter(asker), Reply::Letter(result)) => _ = asker.send(result),
-        (Asker::Start(asker), _) => _ = asker.send(Err(StartError::Busy { retry_after: RETRY_AFTER })),
-        (Asker::Act(asker), _) => _ = asker.send(Err(ActError::Busy { retry_after: RETRY_AFTER })),
-        (Asker::Letter(asker), _) => _ = asker.send(Err(ActError::Busy { retry_after: RETRY_AFTER })),
     }
 }

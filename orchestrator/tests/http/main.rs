@@ -19,6 +19,7 @@ mod many_letters;
 mod operations;
 mod participants;
 mod plan;
+mod progress;
 mod redrives;
 mod saga_actions;
 mod sagas;

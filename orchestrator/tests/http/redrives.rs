@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::dead_letters::{letter, reserve};
-use crate::events::Listening;
 use crate::harness::{Answered, NOBODY, Service, USER, eventually};
 use crate::verbs::started;
 
@@ -84,7 +83,7 @@ pub(crate) async fn redrive(service: &Service, body: Value) -> String {
 }
 
 /// The state of an action in a line.
-fn line(action: &Value) -> String {
+pub(crate) fn line(action: &Value) -> String {
     let number = |name: &str| format!("{name} {}", action[name]);
     let numbers = ["sent", "succeeded", "failedAgain", "waiting", "remaining"].map(number).join(", ");
     let passed =
@@ -151,55 +150,6 @@ async fn letters_are_sent_in_steps_and_their_outcomes_waited_for() {
     assert_eq!((&page["items"][0]["id"], &page["items"][0]["place"]), (&json!(ids[0]), &json!(1)));
     let listed = service.get("/api/redrives").await.json();
     assert_eq!(listed["items"][0], service.get(&path).await.json());
-}
-
-/// The next one that says how far an action is: its id and the state in a line. `None`: there are no more.
-async fn told(listening: &mut Listening) -> Option<(String, String)> {
-    loop {
-        let frame = listening.frame().await?;
-        let Some(data) = frame.data else { continue };
-        assert_eq!(frame.name, "progress");
-        return Some((frame.id, line(&data)));
-    }
-}
-
-#[tokio::test]
-async fn how_far_it_is_is_told_until_everything_has_its_outcome() {
-    let service = Service::start().await;
-    letters(&service, 3).await;
-    let path = redrive(&service, json!({ "filter": {}, "ramp": [1], "reason": "mended" })).await;
-    let events = format!("{path}/events");
-    let mut listening = Listening::to(&service, &events, None).await;
-    let mut lines = Vec::new();
-    for sent in ["sent 1, succeeded 0", "sent 3, succeeded 1"] {
-        while lines.last().is_none_or(|(_, line): &(String, String)| !line.contains(sent)) {
-            lines.push(told(&mut listening).await.expect("more to come"));
-        }
-        succeed(&service).await;
-    }
-    while let Some(told) = told(&mut listening).await {
-        lines.push(told);
-    }
-    let (last, line) = lines.last().unwrap();
-    assert_eq!(line, "completed: sent 3, succeeded 3, failedAgain 0, waiting 0, remaining 0");
-    let ids: std::collections::BTreeSet<&String> = lines.iter().map(|(id, _)| id).collect();
-    assert_eq!(ids.len(), lines.len(), "nothing is told twice");
-
-    let heard = service.send(service.request("GET", &events).header("last-event-id", last)).await;
-    assert_eq!((heard.status.as_u16(), heard.text.as_str()), (204, ""));
-    let mut late = Listening::to(&service, &events, Some("of another time")).await;
-    assert_eq!(told(&mut late).await.unwrap().1, *line);
-    assert!(told(&mut late).await.is_none(), "it ends with the redrive");
-    assert_eq!(service.get(&format!("/api/redrives/{NOBODY}/events")).await.status, 404);
-    let metrics = service.get("/metrics").await.text;
-    for line in [
-        r#"saga_bulk_items_total{action="redrive",outcome="sent"} 3"#,
-        r#"saga_bulk_items_total{action="redrive",outcome="succeeded"} 3"#,
-        r#"saga_bulk_ended_total{action="redrive",status="completed"} 1"#,
-        r#"saga_event_streams{of="action"} 0"#,
-    ] {
-        assert!(metrics.contains(line), "`{line}` is not in\n{metrics}");
-    }
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ fn definitions_are_listed_and_shown() {
         brief-trip v1
           input  travel.StartTrip
           published  WHEN
-          model check  holds, 6,393 states looked at
+          model check  holds, 6,605 states looked at
 
         # A trip with a deadline that comes before everything else.
         name = "brief-trip"
@@ -144,7 +144,7 @@ fn definitions_are_checked_and_nothing_is_published() {
             told = told.replace(&*path.to_string_lossy(), "FOLDER");
         }
         assert_snapshot!(told, @r"
-        ok FOLDER/fine.toml: checked-trip v1: all runs hold, 6,393 states looked at
+        ok FOLDER/fine.toml: checked-trip v1: all runs hold, 6,605 states looked at
         ok FOLDER/brief-trip.toml: brief-trip v1: is published already
         ---- stderr
         error: FOLDER/wrong.toml: The definition is refused
