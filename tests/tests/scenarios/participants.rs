@@ -82,7 +82,12 @@ fn an_outage_of_a_participant_gives_nothing_up() {
         let metrics = api.get("/metrics").await?.text;
         ensure!(metrics.contains(r#"saga_participant_held{participant="payment"} 1"#), "{metrics}");
 
-        // Whoever comes next goes on holding.
+        // Whoever comes next goes on holding, once it is written down: that takes a second.
+        eventually("the hold is written down", SOON, async || {
+            let held = "SELECT count(*) AS n FROM participant_hold WHERE participant = 'payment'";
+            Ok((stack.sagas.number(held, vec![]).await? > 0).then_some(()))
+        })
+        .await?;
         stack.orchestrator()?.service.kill()?;
         let api = stack.start_orchestrator().await?.api.clone();
         payment_is(&api, "held", SOON).await?;
