@@ -194,15 +194,15 @@ impl Client {
 
     /// Sends a request, again if need be, until it succeeds or is refused.
     pub(crate) async fn answer(&self, call: &Call) -> Result<Response, Error> {
-        let until = Instant::now() + self.inner.retry_limit;
+        let begun = Instant::now();
         loop {
             let error = match self.once(call).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            let Some(wait) = again_after(&error).filter(|wait| Instant::now() + *wait <= until) else {
-                return Err(error);
-            };
+            // The service may name any number of seconds, also one that no clock has.
+            let in_time = |wait: &Duration| begun.elapsed().saturating_add(*wait) <= self.inner.retry_limit;
+            let Some(wait) = again_after(&error).filter(in_time) else { return Err(error) };
             // Nothing tells when a service has room again: it says itself how long to wait (`Retry-After`).
             sleep(wait).await;
         }

@@ -24,6 +24,8 @@ use crate::words::words;
 const TRANSITION: &str = "transition";
 /// Entries of the pages that [`Sagas::pages`] asks for.
 const PAGE: u32 = 200;
+/// Longer than anybody waits, and no clock ends before.
+const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 words! {
     /// Where a saga is.
@@ -321,7 +323,7 @@ impl Sagas {
     /// # Errors
     /// It is not there, or there is no answer.
     pub async fn settled(&self, saga: SagaId, limit: Duration) -> Result<Saga, Error> {
-        let until = Instant::now() + limit;
+        let until = Instant::now() + limit.min(LONGEST_WAIT);
         let seen = self.get(saga).await?;
         if seen.status.is_settled() {
             return Ok(seen);

@@ -27,6 +27,11 @@ retry-after: 3600
 
 {"type": "urn:saga:problem:busy", "title": "Too busy", "status": 429, "detail": "not this hour"}"#;
 
+const NEVER: &str = r#"HTTP/1.1 503 Service Unavailable
+retry-after: 18446744073709551615
+
+{"type": "urn:saga:problem:busy", "title": "Too busy", "status": 503, "detail": "not in this universe"}"#;
+
 const WRONG_STATE: &str = r#"HTTP/1.1 409 Conflict
 
 {"type": "urn:saga:problem:wrong-state", "title": "Not possible in this state", "status": 409, "detail": "it has ended",
@@ -97,12 +102,14 @@ async fn a_busy_service_is_asked_again_under_the_same_key() {
 
 #[tokio::test]
 async fn what_would_come_too_late_is_not_waited_for() {
-    let (client, keys) = service(&[MUCH_LATER]);
+    let (client, keys) = service(&[NEVER, MUCH_LATER]);
+    let error = client.sagas().get(SAGA).await.unwrap_err();
+    assert_eq!(error.problem().unwrap().retry_after, Some(Duration::from_secs(u64::MAX)));
     let act = Act::because("again").idempotency_key("mine");
     let error = client.sagas().cancel(SAGA, &act).await.unwrap_err();
     assert_eq!(error.kind(), Some(ProblemKind::Busy));
     assert_eq!(error.problem().unwrap().retry_after, Some(Duration::from_secs(3600)));
-    assert_eq!(*keys.lock().unwrap(), ["mine"]);
+    assert_eq!(*keys.lock().unwrap(), ["", "mine"]);
 }
 
 #[tokio::test]

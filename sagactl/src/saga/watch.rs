@@ -41,7 +41,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
-        let until = Instant::now() + self.timeout.unwrap_or(FOR_EVER);
+        let until = Instant::now() + self.timeout.unwrap_or(FOR_EVER).min(FOR_EVER);
         match self.saga {
             Some(saga) => outcome(&follow(session, saga, until).await?),
             None => everything(session, self, until).await,
@@ -52,7 +52,7 @@ impl Watch {
 /// Waits for the end of a saga as it was asked for, and prints it.
 pub(crate) async fn finish(session: &Session, saga: SagaId, waiting: &Waiting) -> Result<Exit, Failure> {
     if waiting.watch {
-        return outcome(&follow(session, saga, Instant::now() + waiting.timeout).await?);
+        return outcome(&follow(session, saga, Instant::now() + waiting.timeout.min(FOR_EVER)).await?);
     }
     let seen = match session.client.sagas().settled(saga, waiting.timeout).await {
         Ok(seen) => seen,
