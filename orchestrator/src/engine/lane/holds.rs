@@ -43,11 +43,18 @@ impl Lane {
             self.participants.observe(&participant, now, seen);
         }
         // The group is not heard of: what was answered meanwhile is read first.
-        if self.parked.is_empty() || self.unheard {
+        let mut asked = self.parked.participants();
+        // One that comes back may have answered all that waited for it: nobody is left to let go, and that ends the ramp.
+        let back = self
+            .participants
+            .iter()
+            .filter(|(name, health)| health.ramping_since().is_some() && self.parked.waiting(name) == 0);
+        asked.extend(back.map(|(name, _)| name.clone()));
+        if asked.is_empty() || self.unheard {
             return self.show_participants();
         }
         let mut again = Vec::new();
-        for participant in self.parked.participants() {
+        for participant in asked {
             let room = BATCH_INPUTS.saturating_sub(arrived.len());
             let waiting = self.parked.waiting(&participant);
             match self.participants.grant(&participant, now, waiting, room) {
