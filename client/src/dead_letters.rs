@@ -68,8 +68,6 @@ pub struct DeadLetterItem {
     /// When something last became of it.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
-    /// The letter of which its record is a copy that was sent again.
-    pub redrive_of: Option<DeadLetterId>,
     /// Its group: letters of the same cause, message type and step.
     pub group: GroupId,
 }

@@ -1,8 +1,9 @@
 //! What happens, as it happens: server-sent events, gone on with by themselves where a connection breaks.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use reqwest::header::HeaderName;
+use reqwest::header::{CONTENT_TYPE, HeaderName};
 use reqwest::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,9 @@ pub struct Events<T> {
     open: Option<(Response, Frames)>,
     /// Since when nothing was heard, and how often it was tried since then.
     away: Option<(Instant, u32)>,
+    /// The service has said itself not to come back before.
+    told_to_wait: Duration,
+    /// Something came: whoever is away now was there.
     was_there: bool,
     ended: bool,
 }
@@ -100,6 +104,7 @@ impl<T: DeserializeOwned> Events<T> {
             come_back_after: COME_BACK_AFTER,
             open: None,
             away: None,
+            told_to_wait: Duration::ZERO,
             was_there: false,
             ended: false,
         }
@@ -109,7 +114,7 @@ impl<T: DeserializeOwned> Events<T> {
     ///
     /// # Errors
     /// The service refuses, e.g. because the journal no longer has what comes next ([`crate::ProblemKind::Gone`]); it
-    /// cannot be reached at first, or not for a minute; or what it sends cannot be read.
+    /// cannot be reached at first, or not for a minute; streams that open say nothing; or what it sends cannot be read.
     pub async fn next(&mut self) -> Result<Option<T>, Error> {
         while !self.ended {
             let Some((_, frames)) = &mut self.open else {
@@ -122,7 +127,7 @@ impl<T: DeserializeOwned> Events<T> {
                         return Ok(Some(told));
                     }
                 }
-                None => self.read().await,
+                None => self.read().await?,
             }
         }
         Ok(None)
@@ -137,48 +142,64 @@ impl<T: DeserializeOwned> Events<T> {
         let (since, tries) = self.away.unwrap_or_else(|| (Instant::now(), 0));
         if self.was_there || tries > 0 {
             let twice = 2_u32.saturating_pow(tries);
-            sleep(self.come_back_after.saturating_mul(twice).min(LONGEST_WAIT)).await;
+            // The protocol's pause before a reconnection, which the service may set: nothing tells when it is back.
+            let wait = self.come_back_after.saturating_mul(twice).min(LONGEST_WAIT);
+            sleep(jittered(wait.max(std::mem::take(&mut self.told_to_wait)))).await;
         }
         self.away = Some((since, tries + 1));
         let mut call = self.call.clone();
         if let Some(last) = &self.last {
             call = call.header(HeaderName::from_static("last-event-id"), last.clone());
         }
-        let limit = if self.was_there { AWAY_LIMIT } else { self.client.retry_limit() };
         match self.client.stream(&call).await {
             // Nothing comes after what was heard last.
             Ok(response) if response.status() == StatusCode::NO_CONTENT => self.ended = true,
-            Ok(response) => {
-                self.was_there = true;
-                self.open = Some((response, Frames::default()));
-            }
-            Err(error) if self.may_come_back(&error) && since.elapsed() < limit => {}
-            Err(error) => return Err(error),
+            Ok(response) if is_stream(&response) => self.open = Some((response, Frames::default())),
+            Ok(_) => return Err(self.unreadable("something that is no event stream".to_owned())),
+            Err(error) => match self.come_back(&error) {
+                Some(wait) if since.elapsed().saturating_add(wait) < self.limit() => self.told_to_wait = wait,
+                _ => return Err(error),
+            },
         }
         Ok(())
     }
 
-    /// Whether it may be another time soon. Who cannot be reached at all at first may not be there at all.
-    fn may_come_back(&self, error: &Error) -> bool {
-        match error {
-            Error::Problem { problem, .. } => matches!(problem.status, 429 | 503),
-            Error::Unreachable { .. } => self.was_there,
-            Error::Broken { .. } | Error::NoAnswer { .. } => true,
-            Error::Invalid(_) | Error::Unexpected { .. } => false,
-        }
+    /// For how long it is tried again while nothing is heard.
+    fn limit(&self) -> Duration {
+        if self.was_there { AWAY_LIMIT } else { self.client.retry_limit() }
     }
 
-    /// Reads on, or lets go of a connection that has ended, is broken or says nothing.
-    async fn read(&mut self) {
-        let Some((response, frames)) = &mut self.open else { return };
-        match timeout(QUIET_LIMIT, response.chunk()).await {
+    /// When it may be another time, if soon. Who cannot be reached at all at first may not be there at all, and what stands
+    /// in between and has no service behind it may never have one.
+    fn come_back(&self, error: &Error) -> Option<Duration> {
+        let soon = match error {
+            Error::Problem { problem, .. } if matches!(problem.status, 429 | 503) => {
+                return problem.retry_after;
+            }
+            Error::Problem { .. } | Error::Invalid(_) => false,
+            Error::Unreachable { .. } => self.was_there,
+            Error::Unexpected { status, .. } => self.was_there && matches!(status, 502..=504),
+            Error::Broken { .. } | Error::NoAnswer { .. } => true,
+        };
+        soon.then_some(Duration::ZERO)
+    }
+
+    /// Reads on, or lets go of a connection that has ended, is broken or says nothing. The service says something at once:
+    /// what opens and stays silent is gathered by somebody on the way.
+    async fn read(&mut self) -> Result<(), Error> {
+        let Some((response, frames)) = &mut self.open else { return Ok(()) };
+        let quiet = if self.away.is_some() { self.client.answer_limit() } else { QUIET_LIMIT };
+        match timeout(quiet, response.chunk()).await {
             Ok(Ok(Some(bytes))) => frames.push(&bytes),
             Ok(Ok(None) | Err(_)) | Err(_) => self.open = None,
         }
+        let silent =
+            self.open.is_none() && self.away.is_some_and(|(since, _)| since.elapsed() >= self.limit());
+        if silent { Err(self.unreadable("an event stream that says nothing".to_owned())) } else { Ok(()) }
     }
 
     fn take(&mut self, frame: Frame) -> Result<Option<T>, Error> {
-        self.away = None;
+        (self.away, self.was_there) = (None, true);
         self.come_back_after = frame.retry.unwrap_or(self.come_back_after);
         self.last = frame.id.or_else(|| self.last.take());
         if frame.event != self.kind.name {
@@ -193,4 +214,15 @@ impl<T: DeserializeOwned> Events<T> {
     fn unreadable(&self, found: String) -> Error {
         Error::Unexpected { route: self.call.name(), status: StatusCode::OK.as_u16(), found }
     }
+}
+
+fn is_stream(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.trim_start().starts_with("text/event-stream"))
+}
+
+/// Up to half as long again, so that those who were sent away in one instant do not come back in one.
+fn jittered(wait: Duration) -> Duration {
+    let chance = u32::try_from(RandomState::new().hash_one(()) % 512).unwrap_or_default();
+    wait + wait * chance / 1_024
 }

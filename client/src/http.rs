@@ -219,6 +219,11 @@ impl Client {
         if response.status().is_success() { Ok(response) } else { Err(self.refused(response, call).await) }
     }
 
+    /// How long an answer may take.
+    pub(crate) fn answer_limit(&self) -> Duration {
+        self.inner.answer_limit
+    }
+
     /// For how long a request is repeated.
     pub(crate) fn retry_limit(&self) -> Duration {
         self.inner.retry_limit

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use crate::act::Act;
@@ -26,6 +26,8 @@ const TRANSITION: &str = "transition";
 const PAGE: u32 = 200;
 /// Longer than anybody waits, and no clock ends before.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// Between two looks at a saga where there is nothing to listen to.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 words! {
     /// Where a saga is.
@@ -318,7 +320,9 @@ impl Sagas {
         self.0.json(Call::get("/api/sagas/{sagaId}").at(saga)).await
     }
 
-    /// Waits until a saga has ended or is stuck, at most for `limit`; the saga as it was last seen.
+    /// Waits until a saga has ended or is stuck, at most for `limit`; the saga as it was last seen. It listens to the saga's
+    /// events, and where there are none to listen to, because the service has no room or is older or a proxy lets no
+    /// stream through, it looks every second.
     ///
     /// # Errors
     /// It is not there, or there is no answer.
@@ -338,8 +342,21 @@ impl Sagas {
             Ok(())
         };
         match timeout_at(until, settles).await {
-            Ok(Err(error)) => Err(error),
+            Ok(Err(error @ Error::Unreachable { .. })) => Err(error),
+            Ok(Err(_)) => self.looked_at(saga, until).await,
             Ok(Ok(())) | Err(_) => self.get(saga).await,
+        }
+    }
+
+    /// Looks at it again and again until it has ended or is stuck, or the time is over.
+    async fn looked_at(&self, saga: SagaId, until: Instant) -> Result<Saga, Error> {
+        loop {
+            let (seen, now) = (self.get(saga).await?, Instant::now());
+            if seen.status.is_settled() || now >= until {
+                return Ok(seen);
+            }
+            // Nobody tells when it moves.
+            sleep_until(until.min(now + LOOK_EVERY)).await;
         }
     }
 

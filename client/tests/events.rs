@@ -1,10 +1,10 @@
 //! What the client does while it listens: it goes on where a connection breaks, and stops where it is told to.
 #![cfg(test)]
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use saga_client::{Client, Error, ProblemKind, SagaId};
 
@@ -16,6 +16,8 @@ const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconn
 enum Answer {
     /// Sends these, one after the other, and closes.
     Stream(Vec<String>),
+    /// Begins a stream, says nothing, and lets go when the client does.
+    Silence,
     /// Answers so.
     Status(&'static str, &'static str),
 }
@@ -38,6 +40,18 @@ fn shown(status: &str, revision: u32) -> String {
 
 /// Treats one connection after the other so, and tells what was asked and after which event.
 fn service(answers: Vec<Answer>) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let (url, asked) = served(answers);
+    (Client::new(url).unwrap(), asked)
+}
+
+/// A client without patience.
+fn hasty(answers: Vec<Answer>) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let (url, asked) = served(answers);
+    let client = Client::builder(url).answer_limit(Duration::from_millis(300));
+    (client.retry_limit(Duration::from_millis(500)).build().unwrap(), asked)
+}
+
+fn served(answers: Vec<Answer>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -54,8 +68,13 @@ fn service(answers: Vec<Answer>) -> (Client, Arc<Mutex<Vec<String>>>) {
                         stream.flush().unwrap();
                     }
                 }
+                Answer::Silence => {
+                    stream.write_all(STREAM.as_bytes()).unwrap();
+                    let _ = stream.read(&mut [0]);
+                }
                 Answer::Status(status, body) => {
-                    let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\nretry-after: 0");
+                    let later = if body.contains("full") { 1 } else { 0 };
+                    let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\nretry-after: {later}");
                     let length = body.len();
                     let text = format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}");
                     stream.write_all(text.as_bytes()).unwrap();
@@ -63,7 +82,7 @@ fn service(answers: Vec<Answer>) -> (Client, Arc<Mutex<Vec<String>>>) {
             }
         }
     });
-    (Client::new(url).unwrap(), asked)
+    (url, asked)
 }
 
 /// Reads a request: the end of its path, and the event after which it wants to go on.
@@ -151,4 +170,64 @@ async fn waiting_for_the_end_listens() {
     let looks = format!("{id} after none");
     let looks = looks.as_str();
     assert_eq!(asked.lock().unwrap().clone(), [looks, "events after 3", looks, looks]);
+}
+
+const PAGE: Answer = Answer::Status("502 Bad Gateway", "<html>nobody is there</html>");
+
+#[tokio::test]
+async fn a_page_of_what_stands_in_between_ends_no_stream_that_was_there() {
+    let (client, asked) = service(vec![
+        Answer::Stream(vec!["retry:5\nid:0\n\n".into(), transition(1, "running")]),
+        PAGE,
+        PAGE,
+        Answer::Stream(vec![transition(2, "completed")]),
+    ]);
+    assert_eq!(revisions(&client, None).await.unwrap(), [1, 2]);
+    assert_eq!(asked.lock().unwrap().len(), 4);
+    let (client, asked) = service(vec![PAGE]);
+    let error = revisions(&client, None).await.unwrap_err();
+    assert!(matches!(error, Error::Unexpected { status: 502, .. }), "{error:?}");
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn streams_that_open_and_say_nothing_are_given_up() {
+    for silent in [|| Answer::Silence, || Answer::Stream(vec![])] {
+        let (client, _) = hasty((0..9).map(|_| silent()).collect());
+        let error = revisions(&client, None).await.unwrap_err();
+        assert!(error.to_string().ends_with("an event stream that says nothing"), "{error}");
+    }
+    let (client, _) = service(vec![Answer::Status("200 OK", "<html>log in first</html>")]);
+    let error = revisions(&client, None).await.unwrap_err();
+    assert!(error.to_string().ends_with("something that is no event stream"), "{error}");
+}
+
+#[tokio::test]
+async fn who_is_told_when_there_is_room_does_not_come_before() {
+    let full = r#"{"type":"urn:saga:problem:busy","title":"","status":503,"detail":"full"}"#;
+    let (client, _) = service(vec![
+        Answer::Stream(vec!["retry:5\nid:0\n\n".into(), transition(1, "running")]),
+        Answer::Status("503 Service Unavailable", full),
+        Answer::Stream(vec![transition(2, "completed")]),
+    ]);
+    let begun = Instant::now();
+    assert_eq!(revisions(&client, None).await.unwrap(), [1, 2]);
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    // Later than anybody waits here.
+    let (client, _) = hasty(vec![Answer::Status("503 Service Unavailable", full)]);
+    assert_eq!(revisions(&client, None).await.unwrap_err().kind(), Some(ProblemKind::Busy));
+}
+
+#[tokio::test]
+async fn where_there_is_nothing_to_listen_to_the_end_is_looked_for() {
+    let (running, completed): (&'static str, &'static str) =
+        (shown("running", 3).leak(), shown("completed", 5).leak());
+    let unknown = r#"{"type":"urn:saga:problem:not-found","title":"","status":404,"detail":"no such path"}"#;
+    for deaf in [PAGE, Answer::Status("404 Not Found", unknown)] {
+        let looks = [running, completed].map(|saga| Answer::Status("200 OK", saga));
+        let (client, asked) =
+            service([Answer::Status("200 OK", running), deaf].into_iter().chain(looks).collect());
+        let seen = client.sagas().settled(SAGA, Duration::from_secs(30)).await.unwrap();
+        assert_eq!((seen.revision, asked.lock().unwrap().len()), (5, 4));
+    }
 }

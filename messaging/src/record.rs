@@ -39,6 +39,11 @@ impl Headers {
         Self { bytes: Vec::new(), ends: Vec::new() }
     }
 
+    /// How many bytes names and values take.
+    pub const fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// No headers yet, with room for `count` of a usual size.
     pub fn with_capacity(count: usize) -> Self {
         Self { bytes: Vec::with_capacity(count * TYPICAL_HEADER_BYTES), ends: Vec::with_capacity(count) }
@@ -165,6 +170,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// How many bytes key, value and headers take.
+    pub fn length(&self) -> usize {
+        let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        length(&self.key) + length(&self.value) + self.headers.length()
+    }
+
     /// A record with a key and a value; partition by key, timestamp of sending.
     pub fn new(
         topic: impl Into<Arc<str>>,

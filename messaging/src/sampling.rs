@@ -38,7 +38,11 @@ impl Sampler {
         Self::parse(set(SAMPLER).as_deref(), set(ARGUMENT).as_deref())
     }
 
-    fn parse(name: Option<&str>, argument: Option<&str>) -> Result<Self, SamplingError> {
+    /// From the values of these two variables.
+    ///
+    /// # Errors
+    /// One of them is not what OpenTelemetry allows.
+    pub fn parse(name: Option<&str>, argument: Option<&str>) -> Result<Self, SamplingError> {
         let Some(name) = name else { return Ok(Self::DEFAULT) };
         let (follows, kind) = name.strip_prefix("parentbased_").map_or((false, name), |kind| (true, kind));
         let below = match kind {
@@ -54,6 +58,11 @@ impl Sampler {
             }
         };
         Ok(Self { follows, below })
+    }
+
+    /// Whether any trace is recorded.
+    pub const fn records_any(self) -> bool {
+        self.follows || self.below > 0
     }
 
     /// Whether the trace is recorded; `parent` is what it came with.
@@ -94,6 +103,7 @@ mod tests {
                     .count();
                 let (wanted, unwanted) =
                     (sampler.records(u128::MAX, parent(1)), sampler.records(0, parent(0)));
+                assert_eq!(sampler.records_any(), share > 0 || wanted);
                 format!("{share} of 1000 roots, wanted {wanted}, unwanted {unwanted}")
             }
             Err(error) => error.to_string(),

@@ -4,6 +4,7 @@
 //! whole. The ids of what other processes hang their spans on follow from what both know, never from memory.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -16,8 +17,14 @@ use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLin
 use crate::sampling::{Sampler, SamplingError};
 pub use crate::trace_parent::{NotATraceParent, TraceParent};
 
-/// The exporter is switched on by any variable that starts so.
-const OTLP_VARIABLES: &str = "OTEL_EXPORTER_OTLP_";
+/// The exporter is switched on by this variable,
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// or by any that starts so: others may be meant for metrics or logs.
+const OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_";
+/// How spans are to be sent; the first that is set counts.
+const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+/// The one that there is.
+const GRPC: &str = "grpc";
 /// How long the last spans may take to leave.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -67,8 +74,16 @@ pub mod attribute {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The exporter cannot be made of the `OTEL_EXPORTER_OTLP_*` variables.
-    #[error("the {OTLP_VARIABLES}* variables do not make a span exporter")]
+    #[error("the OTEL_EXPORTER_OTLP_* variables do not make a span exporter")]
     Exporter(#[source] ExporterBuildError),
+    /// Spans are to be sent in a way that there is not.
+    #[error("{name}: found {found:?}; allowed: {GRPC} (port 4317 of most collectors)")]
+    Protocol {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        found: String,
+    },
     /// `OTEL_TRACES_SAMPLER` or its argument is wrong.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
@@ -199,13 +214,15 @@ impl Guard {
     }
 }
 
-/// Begins to export spans over gRPC, if an `OTEL_EXPORTER_OTLP_*` variable is set and neither `OTEL_SDK_DISABLED` nor
-/// `OTEL_TRACES_EXPORTER=none` says otherwise. To be called inside the tokio runtime; a second call changes nothing.
+/// Begins to export spans over gRPC, if `OTEL_EXPORTER_OTLP_ENDPOINT` or an `OTEL_EXPORTER_OTLP_TRACES_*` variable is set and
+/// neither `OTEL_SDK_DISABLED` nor `OTEL_TRACES_EXPORTER=none` says otherwise. To be called inside the tokio runtime; a second call changes nothing.
 ///
 /// # Errors
 /// A variable is wrong.
 pub fn start(service: &'static str) -> Result<Guard, TelemetryError> {
-    if exports() && recorder().is_none() {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    if exports(&variables.collect())? && recorder().is_none() {
         let sampler = Sampler::from_environment()?;
         let exporter = SpanExporter::builder().with_tonic().build().map_err(TelemetryError::Exporter)?;
         let mut processor = BatchSpanProcessor::builder(exporter).build();
@@ -221,11 +238,51 @@ pub fn start(service: &'static str) -> Result<Guard, TelemetryError> {
     Ok(Guard(()))
 }
 
-fn exports() -> bool {
-    let is =
-        |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found.eq_ignore_ascii_case(value));
-    let asked = std::env::vars_os().any(|(name, value)| {
-        name.to_str().is_some_and(|name| name.starts_with(OTLP_VARIABLES)) && !value.is_empty()
-    });
-    asked && !is("OTEL_SDK_DISABLED", "true") && !is("OTEL_TRACES_EXPORTER", "none")
+/// Whether these variables want spans to be exported.
+fn exports(variables: &BTreeMap<String, String>) -> Result<bool, TelemetryError> {
+    let set = |name: &str| variables.get(name).filter(|value| !value.is_empty());
+    let is = |name: &str, value: &str| set(name).is_some_and(|found| found.eq_ignore_ascii_case(value));
+    let mut named = variables.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.as_str());
+    let asked = named.any(|name| name == ENDPOINT || name.starts_with(OF_TRACES));
+    if !asked || is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
+        return Ok(false);
+    }
+    let protocol = PROTOCOLS.into_iter().find_map(|name| Some((name, set(name)?)));
+    match protocol {
+        Some((name, found)) if found != GRPC => Err(TelemetryError::Protocol { name, found: found.clone() }),
+        _ => Ok(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(variables: &[(&str, &str)], expected: &str) {
+        let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let found = match exports(&owned.collect()) {
+            Ok(exports) => exports.to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(found, expected, "{variables:?}");
+    }
+
+    #[test]
+    fn spans_are_exported_where_they_are_asked_for() {
+        let endpoint = (ENDPOINT, "http://collector:4317");
+        check(&[], "false");
+        check(&[(ENDPOINT, "")], "false");
+        check(&[endpoint], "true");
+        check(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317")], "true");
+        check(&[("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://collector:4317")], "false");
+        check(&[endpoint, ("OTEL_SDK_DISABLED", "TRUE")], "false");
+        check(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")], "false");
+        check(&[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], "true");
+        check(
+            &[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")],
+            "OTEL_EXPORTER_OTLP_PROTOCOL: found \"http/protobuf\"; allowed: grpc (port 4317 of most collectors)",
+        );
+        let of_traces = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc");
+        check(&[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), of_traces], "true");
+    }
 }

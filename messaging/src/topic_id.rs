@@ -17,11 +17,11 @@ const NONE: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 /// Whom to ask on the embedded broker, which names no controller.
 const EMBEDDED_BROKER: i32 = 1;
 
-/// The id of a topic, in Kafka's own writing; `None` if the broker gives it none. Makes no topic that is missing. Blocks, with
-/// a client of its own.
+/// The id of a topic, in Kafka's own writing; `None` if the broker gives it none, or does not tell us. Makes no topic that is
+/// missing. Blocks, with a client of its own.
 ///
 /// # Errors
-/// The broker does not answer within `limit`, or there is no such topic.
+/// The broker does not answer within `limit`, or there is no such topic: another time it may.
 pub fn topic_id(
     settings: &KafkaSettings,
     topic: &str,
@@ -31,12 +31,26 @@ pub fn topic_id(
     let broker = settings.is_embedded().then_some(EMBEDDED_BROKER);
     // SAFETY: the client is alive until the end of this function.
     let answer = unsafe { ask(client.inner().native_ptr(), topic, broker, limit) };
+    if answer.as_ref().is_err_and(|code| will_never_tell(*code)) {
+        return Ok(None);
+    }
     let id = answer.map_err(|code| KafkaError::Unreachable {
         question: format!("the id of topic {topic}"),
         servers: settings.bootstrap_servers.clone(),
         source: Some(ClientError::AdminOp(code).into()),
     })?;
     Ok(Some(id).filter(|id| id != NONE))
+}
+
+/// Whether it is of no use to ask again: the broker is too old, or does not want us to know.
+const fn will_never_tell(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::UnsupportedFeature
+            | RDKafkaErrorCode::UnsupportedVersion
+    )
 }
 
 /// # Safety

@@ -21,7 +21,6 @@ use schemas::Catalog;
 use self::against::Against;
 use crate::definitions::{Entry, Published};
 use crate::registration::examine::{self, ModelCheck, Refusal};
-use crate::registration::same_recipe;
 
 /// A file and what is to be said of it.
 #[derive(Debug)]
@@ -119,10 +118,10 @@ impl Checker<'_> {
         };
         let id = &definition.id;
         let known = self.published.get(id);
-        if known.is_some_and(|known| !same_recipe(&known.definition, &definition)) {
+        if known.is_some_and(|known| !known.definition.same_recipe(&definition)) {
             return Outcome::Wrong(examine::other_content(source, id, self.published.next_version(&id.name)));
         }
-        if self.before.get(id).is_some_and(|other| !same_recipe(other, &definition)) {
+        if self.before.get(id).is_some_and(|other| !other.same_recipe(&definition)) {
             return Outcome::Wrong(examine::there_twice(source, id));
         }
         let was_looked_at = known.is_some() || shipped().iter().any(|shipped| shipped.text == source);
@@ -142,7 +141,7 @@ impl Checker<'_> {
     /// The published definition that a text says again. It is not checked another time: its schemas may have grown since.
     fn published_as(&self, source: &str) -> Option<&Entry> {
         let definition = Definition::parse(source).ok()?;
-        self.published.get(&definition.id).filter(|known| same_recipe(&known.definition, &definition))
+        self.published.get(&definition.id).filter(|known| known.definition.same_recipe(&definition))
     }
 }
 

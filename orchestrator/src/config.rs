@@ -56,7 +56,7 @@ const OWN_SETTINGS: [Setting; 11] = [
     .or("10"),
     Setting::new(HOLD_SILENCE, "But not before it has been without a good answer for so long").or("2s"),
     Setting::new(HOLD_PROBE_MAX, "Then it is asked one thing after 1 s, and again after twice as long, up to this")
-        .or("30s"),
+        .or("10s"),
     Setting::new(
         ALLOW_FORCED_OUTCOMES,
         "true: bookings may force their payment's outcome, for demos and tests",
@@ -157,7 +157,11 @@ impl Config {
                     text.parse().ok().filter(|sagas| *sagas <= 1_000)
                 })?,
                 silence: settings.read(HOLD_SILENCE, "a time from 0s to 1h, e.g. 2s", up_to_an_hour)?,
-                last_probe: settings.read(HOLD_PROBE_MAX, "a time from 0s to 1h, e.g. 30s", up_to_an_hour)?,
+                last_probe: settings.read(
+                    HOLD_PROBE_MAX,
+                    "a time from 1s to 1h, e.g. 10s",
+                    between_probes,
+                )?,
                 ..Limits::default()
             },
             allow_forced_outcomes: settings.switch(ALLOW_FORCED_OUTCOMES)?,
@@ -168,6 +172,11 @@ impl Config {
 
 fn up_to_an_hour(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok().filter(|time| *time <= Duration::from_secs(3_600))
+}
+
+/// Without a second between them probes would be all that a participant gets.
+fn between_probes(text: &str) -> Option<Duration> {
+    up_to_an_hour(text).filter(|time| *time >= Duration::from_secs(1))
 }
 
 /// The shipped definitions that the setting names; `None`: it names another one, or nothing at all.
@@ -293,6 +302,13 @@ mod tests {
         for wrong in ["", "Booking", "booking,", "booking;trip", "all,booking", "none,none"] {
             assert_eq!(names(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn probes_have_a_second_between_them_at_least() {
+        let read = ["0s", "999ms", "1s", "1h", "61m", "soon"].map(|text| between_probes(text).is_some());
+        assert_eq!(read, [false, false, true, true, false, false]);
+        assert_eq!(up_to_an_hour("0s"), Some(Duration::ZERO));
     }
 
     /// What is said about a missing topic when these are published and those are new.

@@ -45,6 +45,7 @@ pub struct Metrics {
     commit: Histogram<f64>,
     ignored: Counter<u64>,
     dead_letters: Counter<u64>,
+    panics: Counter<u64>,
     in_flight: Gauge<u64>,
     shards: Gauge<u64>,
     handled: Histogram<f64>,
@@ -208,6 +209,7 @@ impl Metrics {
                 "Events that did nothing: duplicates, late and foreign replies.",
             ),
             dead_letters: counter("saga.dead_letters", "Dead letters kept."),
+            panics: counter("saga.panics", "Decisions that panicked: a defect, which the log describes."),
             in_flight: meter
                 .u64_gauge("saga.publish.in_flight")
                 .with_description("Commands handed to Kafka and not acknowledged yet.")
@@ -281,6 +283,11 @@ impl Metrics {
     /// An event did nothing.
     pub fn ignored(&self, why: &'static str) {
         self.ignored.add(1, &[KeyValue::new("why", why)]);
+    }
+
+    /// A decision panicked.
+    pub fn panicked(&self) {
+        self.panics.add(1, &[]);
     }
 
     /// A dead letter was kept. Reasons may come from other services' headers, so their number is bounded here.

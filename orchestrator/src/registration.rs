@@ -16,7 +16,7 @@ use saga_defs::ids::DefinitionRef;
 
 use self::brought::{Brought, Grown, WrongSchema};
 use self::examine::{ModelCheck, Refusal};
-use self::turns::{Crowded, Turns};
+use self::turns::{Crowded, Purpose, Turns};
 use crate::definitions::{Definitions, Entry, Published};
 use crate::engine::clock;
 use crate::store::audit::AuditRow;
@@ -113,14 +113,14 @@ impl Registrar {
             let published = self.definitions.now();
             let mut grown = Grown::new(&published, &candidate.schemas);
             let schemas = std::mem::take(&mut grown.rows);
-            let definition = self.read(&candidate.source, &published, grown).await?;
+            let definition = self.read(&candidate.source, &published, grown, Purpose::Publish).await?;
             let id = definition.id.clone();
             let is_new = published.get(&id).is_none();
             let mut publication = Publication { schemas, ..Publication::default() };
             if is_new {
                 let checked = match model_check {
                     Some(checked) => checked,
-                    None => self.model(&definition).await?,
+                    None => self.model(&definition, Purpose::Publish).await?,
                 };
                 model_check = Some(checked);
                 self.make_topics(&definition).await?;
@@ -149,9 +149,10 @@ impl Registrar {
         self.definitions.refresh(&self.store).await?;
         let published = self.definitions.now();
         let grown = Grown::new(&published, &candidate.schemas);
-        let definition = self.read(&candidate.source, &published, grown).await?;
+        let definition = self.read(&candidate.source, &published, grown, Purpose::Check).await?;
         let is_published = published.get(&definition.id).is_some();
-        let model_check = if is_published { None } else { Some(self.model(&definition).await?) };
+        let model_check =
+            if is_published { None } else { Some(self.model(&definition, Purpose::Check).await?) };
         Ok(Examined { definition, model_check, is_published })
     }
 
@@ -184,11 +185,12 @@ impl Registrar {
         source: &str,
         published: &Published,
         grown: Grown<'_>,
+        purpose: Purpose,
     ) -> Result<Definition, RegisterError> {
         let parsed = Definition::parse(source);
         let known = parsed.as_ref().ok().and_then(|definition| published.get(&definition.id));
         if let (Ok(definition), Some(known)) = (&parsed, known)
-            && !same_recipe(&known.definition, definition)
+            && !known.definition.same_recipe(definition)
         {
             let (id, next) = (&definition.id, published.next_version(&definition.id.name));
             return Err(RegisterError::OtherContent(examine::other_content(source, id, next)));
@@ -204,31 +206,32 @@ impl Registrar {
             Ok(definition) if schemas.is_empty() => Ok(definition),
             Ok(_) => Err(RegisterError::Refused { schemas, definition: None }),
             Err(error) => {
-                let definition = Some(self.refusal(error).await?);
+                let definition = Some(self.refusal(error, purpose).await?);
                 Err(RegisterError::Refused { schemas, definition })
             }
         }
     }
 
-    async fn refusal(&self, error: DefinitionError) -> Result<Refusal, Crowded> {
+    async fn refusal(&self, error: DefinitionError, purpose: Purpose) -> Result<Refusal, Crowded> {
         if error.misordered.is_none() {
             return Ok(examine::refusal(error));
         }
-        self.in_turn(|| examine::refusal(error)).await
+        self.in_turn(purpose, || examine::refusal(error)).await
     }
 
-    async fn model(&self, definition: &Definition) -> Result<ModelCheck, RegisterError> {
+    async fn model(&self, definition: &Definition, purpose: Purpose) -> Result<ModelCheck, RegisterError> {
         let definition = definition.clone();
-        let checked = self.in_turn(move || examine::model(&definition)).await?;
+        let checked = self.in_turn(purpose, move || examine::model(&definition)).await?;
         checked.map_err(|refusal| RegisterError::Refused { schemas: Vec::new(), definition: Some(refusal) })
     }
 
     /// Runs a model check beside everything else, when it is its turn.
     async fn in_turn<T: Send + 'static>(
         &self,
+        purpose: Purpose,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Crowded> {
-        let turn = self.model_checks.take().await?;
+        let turn = self.model_checks.take(purpose).await?;
         let work = move || {
             let done = work();
             drop(turn);
@@ -254,11 +257,6 @@ async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
-}
-
-/// Whether two texts of one version say the same, comments and spacing apart.
-pub(crate) fn same_recipe(one: &Definition, other: &Definition) -> bool {
-    one.steps == other.steps && one.deadline == other.deadline && one.input == other.input
 }
 
 fn audit(id: &DefinitionRef, schemas: usize, actor: &str) -> AuditRow {

@@ -2,13 +2,14 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use messaging::topics::{self, TopicError};
 use migrations::apply;
 use migrations::orchestrator::Migrator;
 use participant::service::{open, wait_until_migrated};
+use saga_defs::ids::ShardCount;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -22,6 +23,7 @@ use crate::bulk::driver::Driver;
 use crate::config::{self, Config};
 use crate::dead_letters::{ingest, tally};
 use crate::definitions::Definitions;
+use crate::engine::clock;
 use crate::engine::environment::System;
 use crate::engine::{Engine, EngineParts, EngineSettings};
 use crate::metrics::Metrics;
@@ -42,6 +44,8 @@ const BROKER_PAUSE: Duration = Duration::from_millis(500);
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// How often future partitions of the journal are made.
 const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
+/// How often the database is asked for the time: clocks drift by milliseconds meanwhile.
+const ASK_TIME: Duration = Duration::from_secs(10);
 /// How often what waits for an operator is counted.
 const COUNT_BACKLOG: Duration = Duration::from_secs(10);
 
@@ -65,23 +69,19 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         .with_context(|| format!("HTTP_ADDR: cannot listen on {}", config.http_addr))?;
     let address = listener.local_addr().context("the address listened on")?;
     let Some(store) = ready_store(&config, &stop).await? else { return Ok(()) };
+    hear_clock(&store).await?;
     let (registrar, plan) = registrar(&config, &store).await?;
     let definitions = registrar.definitions().clone();
-    store.remember_shards(config.shards).await?;
-    match store.make_journal_partitions().await {
-        // Somebody reads the journal; the days ahead were made before, or are made by and by.
-        Err(error @ StoreError::TryAgain { .. }) => {
-            tracing::warn!(%error, "no partitions of the journal were made")
-        }
-        made => made?,
-    }
+    ready_tables(&store, config.shards).await?;
     let Some(incarnation) = ready_broker(&config, &definitions, &plan, &stop).await? else { return Ok(()) };
     // Not before its topics are there: what is published stays, and the topics it needs with it.
     let published = registrar.publish_plan(plan).await;
     published.map_err(|error| config::wrong_folder(&config.folders, error))?;
     let metrics = Metrics::new()?;
     let advertised: Arc<str> = advertised(&config, address).into();
-    let desk = Desk::open(store.clone(), advertised.clone(), config.holds).await?;
+    let reads =
+        Reads::connect(&config.base.database_url).await.context("the API's connections to the database")?;
+    let desk = Desk::open(store.clone(), reads.clone(), advertised.clone(), config.holds).await?;
     let settings = engine_settings(&config, advertised, &incarnation);
     let parts = EngineParts {
         store: Arc::new(store.clone()),
@@ -94,15 +94,14 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     };
     let engine = Engine::start(parts, &config.base.kafka).await?;
     let letters_stop = CancellationToken::new();
-    let letters = tokio::spawn(ingest::run(
+    let letters = ingest::run(
         config.base.kafka.clone(),
         store.clone(),
         incarnation.into(),
         metrics.clone(),
         letters_stop.clone(),
-    ));
-    let reads =
-        Reads::connect(&config.base.database_url).await.context("the API's connections to the database")?;
+    );
+    let letters = tokio::spawn(letters);
     let (actions, driven) = actions(&config, &engine, &reads, &definitions, metrics.clone(), &stop).await?;
     let api = Api {
         engine: Arc::new(engine.handle.clone()),
@@ -184,6 +183,7 @@ async fn look_after(
     let fresh = definitions.clone().keep_fresh(store.clone(), stop.clone());
     let counted = count_backlog(reads, metrics, stop.clone());
     let folded = tally::keep_folded(store.clone(), stop.clone());
+    let followed = follow_clock(store.clone(), stop.clone());
     let stop = stop.clone();
     let retained = async move {
         if let Some(retainer) = retainer {
@@ -191,7 +191,7 @@ async fn look_after(
         }
     };
     Ok(tokio::spawn(async move {
-        tokio::join!(fresh, folded, retained, counted, kept);
+        tokio::join!(fresh, folded, followed, retained, counted, kept);
     }))
 }
 
@@ -207,6 +207,26 @@ async fn count_backlog(reads: Reads, metrics: Arc<Metrics>, stop: CancellationTo
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(COUNT_BACKLOG) => {}
+        }
+    }
+}
+
+/// Goes by the database's clock.
+async fn hear_clock(store: &Store) -> Result<(), StoreError> {
+    let asked = Instant::now();
+    clock::hear(asked, store.time().await?);
+    Ok(())
+}
+
+/// Asks the database for the time, now and then. One that does not answer is not needed for that.
+async fn follow_clock(store: Store, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(ASK_TIME) => {}
+        }
+        if let Err(error) = hear_clock(&store).await {
+            tracing::debug!(%error, "the database was not asked for the time");
         }
     }
 }
@@ -272,6 +292,19 @@ async fn ready_store(config: &Config, stop: &CancellationToken) -> anyhow::Resul
         .await
         .context("the engine's connections to the database")?;
     Ok(Some(store))
+}
+
+/// Has the database remember the number of shards, and makes the journal's next partitions.
+async fn ready_tables(store: &Store, shards: ShardCount) -> anyhow::Result<()> {
+    store.remember_shards(shards).await?;
+    match store.make_journal_partitions().await {
+        // Somebody reads the journal; the days ahead were made before, or are made by and by.
+        Err(error @ StoreError::TryAgain { .. }) => {
+            tracing::warn!(%error, "no partitions of the journal were made");
+            Ok(())
+        }
+        made => Ok(made?),
+    }
 }
 
 /// Waits for the broker, makes missing topics, and learns which broker it is.

@@ -26,19 +26,6 @@ pub enum For {
     Nothing,
 }
 
-impl For {
-    /// As in the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Reply => "reply",
-            Self::Retry => "retry",
-            Self::Participant => "participant",
-            Self::Operator => "operator",
-            Self::Nothing => "nothing",
-        }
-    }
-}
-
 /// The command that a saga is at.
 #[derive(Clone, Debug)]
 pub struct Command<'a> {
@@ -186,10 +173,8 @@ fn upcoming(
         State::Stuck { .. } | State::Completed | State::Compensated => None,
     };
     let waits = matches!(saga.state, State::Awaiting(_) | State::Backoff { .. });
-    let deadline = saga.started_at.after(definition.deadline);
-    let forward = saga.current().is_some_and(|at| at.direction == Direction::Forward);
-    let all =
-        own.into_iter().chain((waits && forward).then_some(("deadline", deadline, Event::DeadlinePassed)));
+    let deadline = saga.deadline(definition).filter(|_| waits);
+    let all = own.into_iter().chain(deadline.map(|at| ("deadline", at, Event::DeadlinePassed)));
     let mut upcoming: Vec<Upcoming> = all
         .filter_map(|(what, at, event)| {
             let (moves, then) = asked(definition, saga, &event, at);

@@ -5,6 +5,8 @@
 //! `CRASH_AT=@FILE` the file says so; it may change while the process runs, and a changed text counts anew. Who changes it
 //! holds its lock, and so does a process that looks at it; one that dies writes [`DIED`] into it first.
 //!
+//! Beside that, its clock can be made to be wrong ([`clock_off_ms`]), and a decision to panic ([`defect`]).
+//!
 //! Never part of a release: without the feature `crash-points`, and in every build without debug assertions, to pass a
 //! point is nothing at all.
 
@@ -86,6 +88,39 @@ pub fn pass(point: Point) {
 #[cfg(not(all(feature = "crash-points", debug_assertions)))]
 #[inline(always)]
 pub const fn pass(_: Point) {}
+
+/// Milliseconds by which this machine's clock is made to be wrong: `CLOCK_OFF_MS`.
+#[cfg(all(feature = "crash-points", debug_assertions))]
+pub fn clock_off_ms() -> i64 {
+    static OFF: std::sync::LazyLock<Option<i64>> =
+        std::sync::LazyLock::new(|| std::env::var("CLOCK_OFF_MS").ok()?.parse().ok());
+    OFF.unwrap_or(0)
+}
+
+/// This machine's clock is what it is in this build.
+#[cfg(not(all(feature = "crash-points", debug_assertions)))]
+#[inline(always)]
+pub const fn clock_off_ms() -> i64 {
+    0
+}
+
+/// Panics where `PANIC_AT` names this place and this text, as a defect would: `PANIC_AT=reply:poisoned`, several apart by
+/// commas.
+///
+/// # Panics
+/// If it is named.
+#[cfg(all(feature = "crash-points", debug_assertions))]
+pub fn defect(place: &str, text: &str) {
+    static AT: std::sync::LazyLock<Option<String>> =
+        std::sync::LazyLock::new(|| std::env::var("PANIC_AT").ok());
+    let named = |at: &String| at.split(',').any(|named| named.split_once(':') == Some((place, text)));
+    assert!(!AT.as_ref().is_some_and(named), "a defect in {place}:{text}");
+}
+
+/// There is no such defect in this build.
+#[cfg(not(all(feature = "crash-points", debug_assertions)))]
+#[inline(always)]
+pub const fn defect(_: &str, _: &str) {}
 
 #[cfg(all(feature = "crash-points", debug_assertions))]
 mod armed {

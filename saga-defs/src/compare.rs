@@ -24,6 +24,8 @@ pub enum Change {
     NotNewer(Old<u32>),
     /// The whole saga may take longer or less long.
     Deadline(Old<Duration>),
+    /// Their deadline stands still while a participant is held, or does not any more.
+    DeadlineStands(Old<bool>),
     /// Another record starts a saga.
     Input(Old<Arc<str>>),
     /// A step that was not there.
@@ -107,6 +109,8 @@ pub fn compare(old: &Definition, new: &Definition) -> Vec<Change> {
         changes.push(Change::NotNewer(Old { old: old.id.version, new: new.id.version }));
     }
     changes.extend(Old::differing(&old.deadline, &new.deadline).map(Change::Deadline));
+    let stands = Old::differing(&old.deadline_stands_while_held, &new.deadline_stands_while_held);
+    changes.extend(stands.map(Change::DeadlineStands));
     changes.extend(Old::differing(&old.input, &new.input).map(Change::Input));
     let pairs = pairs(old, new);
     let paired = |at: usize| pairs.iter().any(|&(_, old)| old == Some(at));
@@ -213,6 +217,9 @@ impl Change {
             Self::Name(_) => "none: these are two definitions".to_owned(),
             Self::NotNewer(_) => "none: a new start takes the highest version".to_owned(),
             Self::Deadline(Old { old, .. }) => format!("their deadline stays {}", length(*old)),
+            Self::DeadlineStands(Old { old, .. }) => {
+                format!("their deadline {} while a participant is held", stands_or_runs(*old))
+            }
             Self::Input(_) => "they have begun already".to_owned(),
             Self::Added { step, .. } => format!("they end without {step}"),
             Self::Removed { step } => keep(format_args!("the participant of {step}")),
@@ -245,6 +252,9 @@ impl Change {
             }
             Self::NotNewer(_) => "none start on it unless they ask for it by number".to_owned(),
             Self::Deadline(Old { new, .. }) => format!("they are cancelled after {}", length(*new)),
+            Self::DeadlineStands(Old { new, .. }) => {
+                format!("their deadline {} while a participant is held", stands_or_runs(*new))
+            }
             Self::Input(Old { new, .. }) => format!("a start has to give a {new}; tell the clients first"),
             Self::Added { step, .. } => format!("they run {step}; its participant must be there first"),
             Self::Removed { step } => format!("they do without {step}; nothing may need its reply's fields"),
@@ -281,6 +291,11 @@ impl Change {
     }
 }
 
+/// What a deadline does while a participant is held.
+const fn stands_or_runs(stands: bool) -> &'static str {
+    if stands { "stands still" } else { "runs on" }
+}
+
 /// What is different, in one line.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -293,6 +308,10 @@ impl fmt::Display for Change {
             Self::NotNewer(Old { old, new }) => write!(f, "the version: {old} -> {new}, which is not higher"),
             Self::Deadline(Old { old, new }) => {
                 write!(f, "the deadline: {} -> {}", length(*old), length(*new))
+            }
+            Self::DeadlineStands(Old { old, new }) => {
+                let (old, new) = (stands_or_runs(*old), stands_or_runs(*new));
+                write!(f, "the deadline while a participant is held: {old} -> {new}")
             }
             Self::Input(Old { old, new }) => write!(f, "the input: {old} -> {new}"),
             Self::Added { step, after: at } => write!(f, "step {step}: added {}", after(at)),

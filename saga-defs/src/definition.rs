@@ -43,6 +43,8 @@ pub struct Definition {
     pub id: DefinitionRef,
     /// The whole saga; then it is cancelled.
     pub deadline: Duration,
+    /// Whether its deadline stands still while a saga waits for a participant that is held.
+    pub deadline_stands_while_held: bool,
     /// The Avro record whose fields are the saga's first data.
     pub input: Arc<str>,
     /// The steps.
@@ -113,8 +115,12 @@ impl Definition {
     /// Whether both say the same: everything but the texts they were parsed from, which may differ in comments,
     /// spacing and in what is left to defaults.
     pub fn same_recipe(&self, other: &Self) -> bool {
-        let Self { id, deadline, input, steps, source: _ } = self;
-        *id == other.id && *deadline == other.deadline && *input == other.input && *steps == other.steps
+        let Self { id, deadline, deadline_stands_while_held, input, steps, source: _ } = self;
+        *id == other.id
+            && *deadline == other.deadline
+            && *deadline_stands_while_held == other.deadline_stands_while_held
+            && *input == other.input
+            && *steps == other.steps
     }
 
     /// The step at this position; `None` past the end.

@@ -133,6 +133,7 @@ fn what_is_printed_is_the_same_recipe() {
     name = "booking"
     version = 1
     deadline = "15m"
+    deadline_stands_while_held = false
     input = "booking.StartBooking"
 
     [[step]]

@@ -10,8 +10,10 @@
 //! - A pivot or retriable step in doubt is never compensated: it is tried until it succeeds or the saga is stuck.
 //! - After the pivot, or once a retriable step has begun, only forward.
 //! - A command that is withheld is not out: its attempt is the next one, and nothing of it can have happened.
+//! - The time that a saga waits for a participant that is held does not count towards its deadline, if its definition says so.
 //! - A compensation that keeps failing ends in `stuck`, never in `compensated`.
 
+mod deadline;
 mod moved;
 
 use std::sync::Arc;
@@ -20,7 +22,9 @@ use crate::Data;
 use crate::definition::{Definition, Step, StepKind};
 use crate::ids::{Attempt, CommandId, DeadLetterId, Direction, Revision, SagaId, StepIndex};
 use crate::retry::Jitter;
-use crate::saga::{Echo, Effect, Event, Outcome, Reason, Refusal, Saga, State, StepRecord, StepStatus, Try};
+use crate::saga::{
+    Echo, Effect, Event, Outcome, Reason, Refusal, Saga, State, StepRecord, StepStatus, Try, Uncounted,
+};
 use crate::time::Timestamp;
 
 pub use moved::{Moment, Moved, Transition, Why};
@@ -52,6 +56,7 @@ pub fn start(
             reason: None,
             correction: None,
             redriven: Vec::new(),
+            uncounted: Uncounted::default(),
             traceparent,
             started_at: at,
             updated_at: at,
@@ -72,7 +77,9 @@ pub fn transition(definition: &Definition, saga: &Saga, event: &Event, moment: M
         Event::Replied { command_id, echo, outcome } => mover.replied(*command_id, *echo, outcome),
         Event::TimedOut(attempt) => mover.timed_out(*attempt),
         Event::RetryDue(attempt) => mover.retry_due(*attempt),
-        Event::DeadlinePassed => mover.cancel("deadline_exceeded", "the saga's deadline has passed"),
+        Event::DeadlinePassed => mover.deadline_passed(),
+        Event::DeadlineStopped => mover.deadline_stopped(),
+        Event::DeadlineResumed => mover.deadline_resumed(),
         Event::Unsendable { attempt, cause } => mover.unsendable(*attempt, cause),
         Event::Withheld(attempt) => mover.withheld(*attempt),
         Event::Quarantined { cause } => mover.quarantined(cause),
@@ -83,7 +90,7 @@ pub fn transition(definition: &Definition, saga: &Saga, event: &Event, moment: M
         Event::RetryNow { .. } => mover.retry_now(),
     };
     match done {
-        Ok(()) => Transition::Moved(mover.finish()),
+        Ok(()) => Transition::Moved(mover.finish(event)),
         Err(why) => Transition::Ignored(why),
     }
 }
@@ -117,7 +124,11 @@ struct Mover<'a> {
 type Done = Result<(), Why>;
 
 impl Mover<'_> {
-    fn finish(mut self) -> Moved {
+    fn finish(mut self, event: &Event) -> Moved {
+        // Whatever else moves a saga ends its wait for a participant that is held.
+        if !matches!(event, Event::Withheld(_) | Event::DeadlineStopped | Event::LetterRedriven { .. }) {
+            self.let_deadline_run();
+        }
         self.saga.revision = self.saga.revision.next();
         self.saga.updated_at = self.moment.at;
         Moved { saga: self.saga, effects: self.effects }
@@ -220,6 +231,7 @@ impl Mover<'_> {
             return Err(self.stale());
         }
         self.saga.state = State::Backoff { next: attempt, until: self.moment.at };
+        self.stop_deadline();
         Ok(())
     }
 

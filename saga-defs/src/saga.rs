@@ -3,10 +3,12 @@
 mod reading;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Data;
+use crate::definition::Definition;
 use crate::ids::{Attempt, CommandId, DeadLetterId, DefinitionRef, Direction, Revision, SagaId, StepIndex};
 use crate::time::Timestamp;
 
@@ -33,6 +35,8 @@ pub struct Saga {
     pub correction: Option<Arc<Data>>,
     /// Dead letters of this saga that an operator sent again and whose outcome is not known yet.
     pub redriven: Vec<DeadLetterId>,
+    /// The time that does not count towards its deadline.
+    pub uncounted: Uncounted,
     /// The trace it belongs to (a W3C `traceparent`), if its start came with one.
     pub traceparent: Option<Arc<str>>,
     /// When it was started.
@@ -41,6 +45,24 @@ pub struct Saga {
     pub updated_at: Timestamp,
     /// When it completed or was compensated.
     pub finished_at: Option<Timestamp>,
+}
+
+/// The time that a saga waited for participants that were held, where its definition says that its deadline stands still then.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Uncounted {
+    /// Since when the deadline stands still; `None`: it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// For how long it stood still before that, in milliseconds.
+    #[serde(default)]
+    pub ms: u64,
+}
+
+impl Uncounted {
+    /// Whether it never stood still.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where a saga is.
@@ -268,6 +290,11 @@ pub enum Event {
     RetryDue(Try),
     /// The whole saga took too long.
     DeadlinePassed,
+    /// It waits for a participant that is held, with a command that is out or a back-off that is over: its deadline stands
+    /// still, as its definition says. (Of a command that is withheld, `Withheld` says it.)
+    DeadlineStopped,
+    /// It waits for its participant's answer only: its deadline goes on.
+    DeadlineResumed,
     /// This attempt's command cannot be built or sent, however often it is tried.
     Unsendable {
         /// Which attempt.
@@ -402,6 +429,14 @@ impl Saga {
                 Direction::Compensation => Status::Compensating,
             },
         }
+    }
+
+    /// When it is cancelled; `None` if its deadline stands still, and where it has ended or compensates.
+    pub fn deadline(&self, definition: &Definition) -> Option<Timestamp> {
+        let forward = self.current().is_some_and(|at| at.direction == Direction::Forward);
+        let runs = forward && self.uncounted.since.is_none();
+        let wait = definition.deadline.saturating_add(Duration::from_millis(self.uncounted.ms));
+        runs.then(|| self.started_at.after(wait))
     }
 
     /// The command it is at: out, waiting to be tried again, or stuck. `None` when it has ended.

@@ -11,7 +11,9 @@ use saga_defs::definition::{Definition, StepKind};
 use saga_defs::ids::{Attempt, CommandId, Direction, Revision, SagaId, StepIndex};
 use saga_defs::machine::{Moment, Moved, Transition, start};
 use saga_defs::retry::Jitter;
-use saga_defs::saga::{Echo, Effect, Event, Outcome, Refusal, Saga, State, StepRecord, StepStatus, Try};
+use saga_defs::saga::{
+    Echo, Effect, Event, Outcome, Refusal, Saga, State, StepRecord, StepStatus, Try, Uncounted,
+};
 use saga_defs::time::Timestamp;
 
 use crate::quiet::has_left;
@@ -219,7 +221,8 @@ impl Known {
     }
 }
 
-/// The saga without what decides nothing.
+/// The saga without what decides nothing. In a model a deadline may come at any time, also where it stands still in earnest:
+/// that is among its runs.
 fn bare(saga: Saga) -> Saga {
     let state = match saga.state {
         State::Backoff { next, .. } => State::Backoff { next, until: BEGIN },
@@ -235,6 +238,7 @@ fn bare(saga: Saga) -> Saga {
         reason: None,
         correction: None,
         redriven: Vec::new(),
+        uncounted: Uncounted::default(),
         updated_at: BEGIN,
         finished_at: None,
         ..saga

@@ -98,12 +98,19 @@ impl Check {
     async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let mut exit = Exit::Done;
         for file in &self.files {
-            let definition = read(file, self.schemas.as_deref())?;
+            let definition = match read(file, self.schemas.as_deref()) {
+                Ok(definition) => definition,
+                Err(failure) => {
+                    failure.tell();
+                    exit = Exit::Usage;
+                    continue;
+                }
+            };
             match session.client.definitions().check(&definition).await {
                 Ok(found) => session.output.item(&found, || id(&found.item), || checked(file, &found))?,
                 Err(error) if error.problem().is_some_and(|problem| problem.status == 422) => {
                     session.failed(error).await.of(&file.display().to_string()).tell();
-                    exit = Exit::Error;
+                    exit = if exit == Exit::Done { Exit::Error } else { exit };
                 }
                 Err(error) => return Err(session.failed(error).await),
             }

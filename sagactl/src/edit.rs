@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde_json::{Map, Value};
 use similar::{ChangeTag, TextDiff};
+use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
 use crate::output::{json, note};
@@ -17,8 +18,21 @@ use crate::words::plain_lines;
 /// Lines of context around a change.
 const CONTEXT: usize = 3;
 
+/// What was typed into an editor. Its file goes with it, unless it is [kept](Edited::kept).
+pub(crate) struct Edited {
+    pub(crate) fields: Map<String, Value>,
+    file: NamedTempFile,
+}
+
+impl Edited {
+    /// What was typed is not lost with this failure.
+    pub(crate) fn kept(self, failure: Failure) -> Failure {
+        kept(self.file, failure)
+    }
+}
+
 /// Opens an object in the editor; what it has become, or nothing if it was left as it was.
-pub(crate) fn edited(before: &Map<String, Value>) -> Result<Option<Map<String, Value>>, Failure> {
+pub(crate) fn edited(before: &Map<String, Value>) -> Result<Option<Edited>, Failure> {
     let text = json(before)? + "\n";
     let mut file = tempfile::Builder::new()
         .prefix("sagactl-")
@@ -33,20 +47,21 @@ pub(crate) fn edited(before: &Map<String, Value>) -> Result<Option<Map<String, V
         .map_err(|error| Failure::error(format!("what was edited cannot be read: {error}")))?;
     let fields = match serde_json::from_str(&after) {
         Ok(Value::Object(fields)) => fields,
-        Ok(_) => return Err(kept(file, "it must be a JSON object")),
-        Err(error) => return Err(kept(file, &format!("it is no JSON: {error}"))),
+        Ok(_) => return Err(kept(file, Failure::error("nothing was sent: it must be a JSON object"))),
+        Err(error) => {
+            return Err(kept(file, Failure::error(format!("nothing was sent: it is no JSON: {error}"))));
+        }
     };
-    Ok((fields != *before).then_some(fields))
+    Ok((fields != *before).then_some(Edited { fields, file }))
 }
 
-/// What was typed is not lost.
-fn kept(file: tempfile::NamedTempFile, why: &str) -> Failure {
-    let failure = Failure::error(format!("nothing was sent: {why}"));
+fn kept(file: NamedTempFile, failure: Failure) -> Failure {
     match file.keep() {
         Ok((_, path)) => {
-            failure.next(format!("correct {} and give it with --value @{}", path.display(), path.display()))
+            let path = path.display();
+            failure.next(format!("what you typed is in {path}: go on from there with --value @{path}"))
         }
-        Err(_) => failure,
+        Err(error) => failure.detail(format!("what you typed cannot be kept: {error}")),
     }
 }
 

@@ -89,6 +89,14 @@ impl Failure {
         self
     }
 
+    /// How the command ends.
+    pub(crate) const fn exit(&self) -> Exit {
+        match self {
+            Self::NobodyReads => Exit::Done,
+            Self::Told { exit, .. } => *exit,
+        }
+    }
+
     /// Says what it is about, before everything else.
     pub(crate) fn of(mut self, what: &str) -> Self {
         if let Self::Told { message, .. } = &mut self {

@@ -44,7 +44,11 @@ impl Verb {
         };
         let shown = match shown {
             Ok(shown) => shown,
-            Err(error) => return Err(session.failed(error).await),
+            Err(error) => {
+                let not_found = error.is_not_found();
+                let failure = session.failed(error).await;
+                return Err(if not_found { failure.next("sagactl participant list") } else { failure });
+            }
         };
         let output = session.output;
         output.result(&shown, shown.iter().map(|one| one.name.clone()), || rows(output, &shown))?;

@@ -1,15 +1,19 @@
-//! What `saga watch` does where events do not come as they should.
+//! What is done where events and answers do not come as they should.
 #![cfg(test)]
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 const SAGA: &str = "0190a6b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b";
+const ACTION: &str = "0190a6b0-1c2d-7e3f-8a4b-5c6d7e8f9a0c";
+/// Instead of a status: there is no answer.
+const NEVER: &str = "never";
 const AT: &str = "2026-11-22T19:58:53.891Z";
 
 /// A saga of a definition that this program cannot read, which has ended.
@@ -27,11 +31,19 @@ fn answers() -> HashMap<&'static str, (&'static str, Value)> {
         "name": "newer", "version": 1, "input": "a.B", "steps": [], "source": "what = 'is this'", "registeredAt": null,
         "modelCheck": null,
     });
+    let redrive = json!({
+        "id": ACTION, "action": "redrive", "status": "completed", "dryRun": false, "reason": "because", "actor": "anonymous",
+        "filter": {}, "patch": null, "ratePerSecond": 10, "ramp": [],
+        "selected": 2, "sent": 2, "passedOver": {}, "waiting": 0, "succeeded": 2, "failedAgain": 0, "remaining": 0, "step": 1,
+        "waitsFor": null, "stopReason": null, "found": null, "createdAt": AT, "updatedAt": AT, "finishedAt": AT,
+    });
     let history = json!({"items": [item(1, "started", "running"), item(2, "replied", "completed")]});
     HashMap::from([
         ("saga", ("200 OK", saga)),
         ("definition", ("200 OK", definition)),
         ("history", ("200 OK", history)),
+        ("redrive", ("200 OK", redrive)),
+        ("document", ("200 OK", json!({"paths": {"/api/participants/{name}/pause": {"post": {}}}}))),
     ])
 }
 
@@ -47,6 +59,10 @@ fn service(answers: HashMap<&'static str, (&'static str, Value)>) -> String {
         while let Ok((mut stream, _)) = listener.accept() {
             let asked = asked(&stream);
             let (status, body) = &answers[asked];
+            if *status == NEVER {
+                std::mem::forget(stream);
+                continue;
+            }
             let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
             let length = body.len();
             let text =
@@ -65,16 +81,26 @@ fn asked(stream: &TcpStream) -> &'static str {
         "events" => "events",
         "history" => "history",
         "1" => "definition",
+        "redrives" | ACTION => "redrive",
+        "pause" => "pause",
+        "openapi.json" => "document",
         _ => "saga",
     }
 }
 
 fn watched(events: (&'static str, Value)) -> String {
+    told(&["saga", "watch", SAGA], events)
+}
+
+fn told(arguments: &[&str], events: (&'static str, Value)) -> String {
+    said(arguments, &[("events", events)])
+}
+
+fn said(arguments: &[&str], other: &[(&'static str, (&'static str, Value))]) -> String {
     let mut answers = answers();
-    answers.insert("events", events);
+    answers.extend(other.iter().cloned());
     let mut command = Command::new(env!("CARGO_BIN_EXE_sagactl"));
-    let output =
-        command.args(["saga", "watch", SAGA, "--url", &service(answers)]).env_clear().output().unwrap();
+    let output = command.args(arguments).args(["--url", &service(answers)]).env_clear().output().unwrap();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     format!("{out}---- stderr\n{err}---- exit {}", output.status.code().unwrap())
 }
@@ -101,4 +127,62 @@ fn where_no_stream_comes_through_the_history_is_asked() {
     asking for the history every 1 s, for there are no events to listen to: GET /api/sagas/{sagaId}/events answered 502 with something that is not the orchestrator's: `<html>streams are not allowed here</html>`
     ---- exit 0
     ");
+}
+
+#[test]
+fn where_no_stream_comes_through_an_act_on_many_is_asked_for() {
+    let page = Value::from("<html>streams are not allowed here</html>");
+    let told = told(&["redrive", "watch", ACTION], ("502 Bad Gateway", page));
+    let (shown, noted) = told.split_once("---- stderr\n").unwrap();
+    assert!(shown.contains("completed"), "{shown}");
+    assert_snapshot!(noted, @r"
+    asking every 1 s, for there are no events to listen to: GET /api/redrives/{id}/events answered 502 with something that is not the orchestrator's: `<html>streams are not allowed here</html>`
+    2 of 2 sent: 2 succeeded, 0 failed again, 0 waiting
+    ---- exit 0
+    ");
+}
+
+#[test]
+fn an_orchestrator_without_these_events_is_asked() {
+    let unknown = problem("not-found", 404, "there is no such path");
+    let told = told(&["redrive", "watch", ACTION], ("404 Not Found", unknown));
+    assert_snapshot!(told.split_once("---- stderr\n").unwrap().1, @r"
+    2 of 2 sent: 2 succeeded, 0 failed again, 0 waiting
+    ---- exit 0
+    ");
+}
+
+#[test]
+fn an_unknown_participant_names_the_list_of_those_there_are() {
+    let unknown = problem("not-found", 404, "no definition has a participant `shipping`");
+    let arguments = ["participant", "pause", "shipping", "--reason", "because"];
+    assert_snapshot!(said(&arguments, &[("pause", ("404 Not Found", unknown))]), @r"
+    ---- stderr
+    error: no definition has a participant `shipping`
+    next: sagactl participant list
+    ---- exit 5
+    ");
+}
+
+#[test]
+fn every_file_is_looked_at_also_those_after_one_that_cannot_be_read() {
+    assert_snapshot!(said(&["definition", "check", "no-such-file", "nor-this"], &[]), @r"
+    ---- stderr
+    error: no-such-file cannot be read: No such file or directory (os error 2)
+    error: nor-this cannot be read: No such file or directory (os error 2)
+    ---- exit 2
+    ");
+}
+
+#[test]
+fn watching_all_ends_in_time_whoever_does_not_answer() {
+    let event = json!({
+        "sagaId": SAGA, "definition": "newer", "version": 1, "revision": 1, "at": AT, "event": {"type": "started"},
+        "effects": [], "status": "running",
+    });
+    let stream = Value::from(format!("event:transition\nid:1\ndata:{event}\n\n"));
+    let begun = Instant::now();
+    let events = ("200 OK\r\ncontent-type: text/event-stream", stream);
+    said(&["saga", "watch", "--timeout", "1s"], &[("events", events), ("definition", (NEVER, Value::Null))]);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }

@@ -28,17 +28,20 @@ const BETWEEN_VERBS_MS: u64 = 5_000;
 pub struct Public {
     world: Arc<World>,
     slots: Vec<Arc<Slot>>,
+    /// What is started.
+    repertoire: Vec<Arc<Definition>>,
     starts: Mutex<Vec<Start>>,
     /// Starts that are still to be made, or whose clients were not told yet.
     ahead: AtomicUsize,
 }
 
 impl Public {
-    /// Nobody has asked yet.
-    pub fn new(world: &Arc<World>, slots: &[Arc<Slot>]) -> Arc<Self> {
+    /// Nobody has asked yet; sagas of these recipes will be asked for.
+    pub fn new(world: &Arc<World>, slots: &[Arc<Slot>], repertoire: Vec<Arc<Definition>>) -> Arc<Self> {
         Arc::new(Self {
             world: world.clone(),
             slots: slots.to_vec(),
+            repertoire,
             starts: Mutex::default(),
             ahead: AtomicUsize::new(0),
         })
@@ -67,7 +70,7 @@ impl Public {
     async fn start_sagas(self: Arc<Self>, count: usize) {
         for _ in 0..count {
             sleep(self.world.dice.millis(0, BETWEEN_STARTS_MS)).await;
-            if let Some(definition) = self.world.dice.pick(recipes::all()) {
+            if let Some(definition) = self.world.dice.pick(&self.repertoire) {
                 self.start(definition).await;
             }
             self.ahead.fetch_sub(1, Ordering::Relaxed);
@@ -123,7 +126,7 @@ impl Public {
                 made
             }
             Err(StartError::Busy { .. } | StartError::Stopping) => None,
-            Err(error @ StartError::Refused { .. }) => {
+            Err(error @ (StartError::Refused { .. } | StartError::Defect)) => {
                 lock(&self.starts)[place].odd.push(error.to_string());
                 None
             }

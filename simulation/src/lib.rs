@@ -13,6 +13,9 @@
 //! away; the broker is another one, and empty ([`nemesis`]). Then all of it ends, operators help what is stuck, and time
 //! passes until nothing waits.
 //!
+//! **Long outages** of the broker or the database, under steady load and with nothing else that goes wrong, are runs of
+//! their own ([`outage`]): minutes there are seconds here.
+//!
 //! **What is asked then**: the oracle of the end-to-end tests ([`tests::oracle::judge`]) over evidence from memory
 //! ([`evidence`]), and what it knows of bookings only, for every recipe ([`ledger`]).
 //!
@@ -29,6 +32,7 @@ pub mod group;
 pub mod ledger;
 pub mod nemesis;
 pub mod orchestrator;
+pub mod outage;
 pub mod process;
 pub mod producer;
 pub mod recipes;

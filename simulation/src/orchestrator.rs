@@ -10,6 +10,8 @@ use ::orchestrator::engine::deliveries::DeliveryQueue;
 use ::orchestrator::engine::environment::Environment;
 use ::orchestrator::engine::handle::EngineHandle;
 use ::orchestrator::engine::lane::Lane;
+use ::orchestrator::engine::participants::board::Board;
+use ::orchestrator::engine::participants::health::Limits;
 use ::orchestrator::engine::publisher::Publisher;
 use ::orchestrator::engine::rebalance::{RELEASE_LIMIT, Rebalance};
 use ::orchestrator::engine::{EngineParts, EngineSettings, assemble};
@@ -27,6 +29,13 @@ use crate::producer::SimulatedProducer;
 use crate::store::remote::Remote;
 use crate::world::{World, lock};
 
+/// A schedule has few sagas, so participants are held after few.
+const HOLDS: Limits = Limits {
+    sagas: 2,
+    silence: Duration::ZERO,
+    first_probe: Duration::from_secs(1),
+    last_probe: Duration::from_secs(4),
+};
 /// Partitions of each command topic and of `saga.events`.
 pub const PARTITIONS: u16 = 2;
 /// How long a request waits for the lane.
@@ -176,7 +185,7 @@ impl Slot {
             metrics: self.release.metrics.clone(),
             shard_count: world.shard_count,
             environment: Arc::new(Surroundings(world.clone())),
-            board: Arc::default(),
+            board: Arc::new(Board::new(HOLDS, Vec::new(), Vec::new())),
             settings: EngineSettings {
                 advertise_url: format!("http://{}", self.name).into(),
                 incarnation: world.broker.incarnation(),

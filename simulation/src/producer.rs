@@ -63,6 +63,7 @@ impl Outlet for SimulatedProducer {
             return Err(SendError::QueueFull);
         }
         lock(&self.0.open).insert(token);
+        world.sendings.fetch_add(1, Ordering::Relaxed);
         // The other end is as old as this one.
         let _ = self.0.requests.send((record.clone(), token));
         Ok(())

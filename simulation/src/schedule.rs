@@ -8,6 +8,7 @@ use std::time::Duration;
 use ::orchestrator::definitions::Definitions;
 use ::orchestrator::engine::{DEAD_LETTERS, EVENTS, INBOX};
 use ::orchestrator::metrics::Metrics;
+use saga_defs::definition::Definition;
 use tests::oracle::judge::{self, Violation};
 use tokio::time::{Instant, sleep};
 
@@ -94,8 +95,9 @@ impl fmt::Display for Report {
 pub async fn run(setting: Setting) -> Report {
     let began = Instant::now();
     let world = World::new(setting.seed, setting.lines, setting.wrong);
-    let stage = Stage::build(&world, setting.seed);
+    let stage = Stage::build(&world, setting.seed, recipes::all().to_vec());
     stage.raise();
+    stage.let_clients_in();
     let disturbed = world.dice.millis(DISTURBED_MS.0, DISTURBED_MS.1);
     stage.nemesis.strike(disturbed).await;
     world.be_calm();
@@ -104,10 +106,10 @@ pub async fn run(setting: Setting) -> Report {
 }
 
 /// Everybody in a schedule.
-struct Stage {
-    world: Arc<World>,
-    nemesis: Nemesis,
-    public: Arc<Public>,
+pub(crate) struct Stage {
+    pub(crate) world: Arc<World>,
+    pub(crate) nemesis: Nemesis,
+    pub(crate) public: Arc<Public>,
 }
 
 fn release() -> &'static Release {
@@ -119,7 +121,8 @@ fn release() -> &'static Release {
 }
 
 impl Stage {
-    fn build(world: &Arc<World>, seed: u64) -> Self {
+    /// Everybody, not yet there; clients will ask for sagas of this repertoire.
+    pub(crate) fn build(world: &Arc<World>, seed: u64, repertoire: Vec<Arc<Definition>>) -> Self {
         let shards = world.shard_count.get();
         world.broker.create(INBOX, shards);
         world.broker.create(EVENTS, PARTITIONS);
@@ -142,19 +145,23 @@ impl Stage {
         let count = 1 + world.dice.below(3);
         let slots: Vec<Arc<Slot>> =
             (0..count).map(|number| Slot::new(world, &group, release(), number)).collect();
-        let public = Public::new(world, &slots);
+        let public = Public::new(world, &slots, repertoire);
         let nemesis = Nemesis { world: world.clone(), group, slots, places, participants };
         Self { world: world.clone(), nemesis, public }
     }
 
-    /// Lets everybody go.
-    fn raise(&self) {
+    /// Lets all processes start.
+    pub(crate) fn raise(&self) {
         for slot in &self.nemesis.slots {
             tokio::spawn(slot.clone().keep_running());
         }
         for place in &self.nemesis.places {
             tokio::spawn(place.clone().keep_running());
         }
+    }
+
+    /// Some clients, and perhaps an operator.
+    fn let_clients_in(&self) {
         for _ in 0..1 + self.world.dice.below(3) {
             self.public.add_client(1 + self.world.dice.below(5));
         }
@@ -164,7 +171,7 @@ impl Stage {
     }
 
     /// Waits until nothing waits.
-    async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         let end = Instant::now() + SETTLE_LIMIT;
         let mut quiet = 0;
         while Instant::now() < end && quiet < 3 {
@@ -190,7 +197,7 @@ impl Stage {
         published && read && rows.sagas.values().all(|saga| saga.finished_at.is_some())
     }
 
-    fn report(self, seed: u64, began: Instant) -> Report {
+    pub(crate) fn report(self, seed: u64, began: Instant) -> Report {
         let participants = &self.nemesis.participants;
         let evidence = evidence::gather(&self.world, participants, self.public.starts());
         let judged = judge::judge(&evidence).into_iter();

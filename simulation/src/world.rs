@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -106,6 +106,8 @@ pub struct World {
     refused: Mutex<BTreeSet<String>>,
     /// What is a violation by itself, such as a panic.
     pub found: Mutex<Vec<String>>,
+    /// How many records producers were given, each as often as it was.
+    pub sendings: AtomicU64,
 }
 
 impl World {
@@ -120,7 +122,12 @@ impl World {
 
     /// A world in which nothing goes wrong.
     pub fn kind(shards: ShardCount) -> Arc<Self> {
-        let world = Self::build(Dice::seeded(0), Odds::KIND, 0, None, shards);
+        Self::kind_of(0, shards)
+    }
+
+    /// A world in which nothing goes wrong by itself, and the rest follows from a seed.
+    pub fn kind_of(seed: u64, shards: ShardCount) -> Arc<Self> {
+        let world = Self::build(Dice::seeded(seed), Odds::KIND, 0, None, shards);
         world.be_calm();
         Arc::new(world)
     }
@@ -141,6 +148,7 @@ impl World {
             database_back: Mutex::new(began),
             refused: Mutex::default(),
             found: Mutex::default(),
+            sendings: AtomicU64::new(0),
         }
     }
 

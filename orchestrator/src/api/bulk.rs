@@ -179,7 +179,7 @@ async fn made(app: &App, subject: Subject, id: Uuid) -> Answer {
 
 /// An action.
 pub(crate) async fn find(app: &App, subject: Subject, id: Uuid) -> Result<ActionView, Problem> {
-    let found = app.api.actions.store.action(subject, id).await?;
+    let found = app.api.reads.action(subject, id).await?;
     found.map(ActionView::of).ok_or_else(|| none(&id.to_string()))
 }
 

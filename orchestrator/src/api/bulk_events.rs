@@ -91,13 +91,13 @@ async fn progress(
     heard: String,
 ) -> Result<(), Ended> {
     line.opening(&heard).await?;
-    let (mut told, mut heard, mut spoke) = (first, heard, Instant::now());
+    let (mut told, mut heard, mut spoke, mut state) = (first, heard, Instant::now(), None);
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         if told.id != heard {
             line.event("progress", &told.id, &told.text).await?;
-            (heard, spoke) = (told.id, Instant::now());
+            (heard, spoke) = (told.id.clone(), Instant::now());
         } else if spoke.elapsed() >= line.app.heartbeat {
             line.beat(":\n\n".to_owned());
             spoke = Instant::now();
@@ -111,6 +111,12 @@ async fn progress(
             () = line.closed() => return Err(Ended),
             _ = looks.tick() => {}
         }
+        // Before the row is read: what comes between is looked at once more. Most looks find nothing new.
+        let now = line.app.api.reads.action_state(action).await?;
+        if now == state && now.is_some() {
+            continue;
+        }
+        state = now;
         // It has left, or the database is away: the client comes back and is told so.
         told = Told::of(&find(&line.app, subject, action).await.map_err(|_| Ended)?);
     }

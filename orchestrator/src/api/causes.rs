@@ -1,6 +1,6 @@
 //! What everything open waits for, counted by cause.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -14,7 +14,9 @@ use super::document::Problems;
 use super::mount::Asked;
 use super::problem::{Answer, Problem, json};
 use super::wire::{StatusView, step_name};
+use super::words::WaitsForView;
 use crate::engine::clock;
+use crate::participants::Participant;
 use crate::store::why::{Cause, LOOKED_AT};
 
 /// Causes that are shown.
@@ -30,8 +32,8 @@ pub(crate) struct CauseView {
     participant: String,
     /// `forward` or `compensation`.
     direction: String,
-    /// `reply`, `retry` or `operator`.
-    waits_for: String,
+    /// Who would try again waits for the participant while that is held or paused.
+    waits_for: WaitsForView,
     #[schema(value_type = StatusView)]
     status: String,
     /// What was said last, as a stable code; null: nothing went wrong so far.
@@ -73,9 +75,13 @@ pub(crate) async fn why_all(app: Arc<App>, asked: Asked) -> Answer {
     asked.no_query()?;
     let found = app.api.reads.causes().await?;
     let counted = found.causes.iter().map(|cause| cause.sagas).sum();
+    let held = held(&app).await?;
     let mut together: BTreeMap<[String; 6], CauseView> = BTreeMap::new();
     for cause in found.causes {
-        let cause = cause_view(&app, cause).await?;
+        let mut cause = cause_view(&app, cause).await?;
+        if cause.waits_for == WaitsForView::Retry && held.contains(&*cause.participant) {
+            cause.waits_for = WaitsForView::Participant;
+        }
         let key = key(&cause);
         match together.get_mut(&key) {
             // Another version of the definition.
@@ -99,7 +105,9 @@ pub(crate) async fn why_all(app: Arc<App>, asked: Asked) -> Answer {
     }
     if !found.all_letters {
         let most = LOOKED_AT;
-        not_counted.push(format!("of the stuck ones, only those of the {most} newest open dead letters"));
+        not_counted.push(format!(
+            "of the stuck ones, only those of the {most} newest open dead letters, and of the {most} newest that were put aside"
+        ));
     }
     if causes.len() > MAX_CAUSES {
         not_counted
@@ -116,13 +124,19 @@ pub(crate) async fn why_all(app: Arc<App>, asked: Asked) -> Answer {
     Ok(json(StatusCode::OK, &view))
 }
 
+/// Participants that some process asks nothing at the moment, or not yet everything.
+async fn held(app: &App) -> Result<BTreeSet<Arc<str>>, Problem> {
+    let all = app.api.participants.all([]).await?;
+    Ok(all.into_iter().filter(Participant::is_held).map(|participant| participant.line.participant).collect())
+}
+
 /// What makes two causes the same, whatever the definition's version.
 fn key(cause: &CauseView) -> [String; 6] {
     [
         cause.definition.clone(),
         cause.step.clone(),
         cause.direction.clone(),
-        cause.waits_for.clone(),
+        format!("{:?}", cause.waits_for),
         cause.status.clone(),
         cause.error.clone().unwrap_or_default(),
     ]
@@ -141,7 +155,11 @@ async fn cause_view(app: &App, cause: Cause) -> Result<CauseView, Problem> {
         participant: participant.map_or_else(|| "unknown".to_owned(), |step| step.participant.to_string()),
         definition: cause.definition,
         direction: cause.direction,
-        waits_for: cause.waits_for,
+        waits_for: match &*cause.waits_for {
+            "retry" => WaitsForView::Retry,
+            "operator" => WaitsForView::Operator,
+            _ => WaitsForView::Reply,
+        },
         status: cause.status,
         error: cause.code,
         sagas: cause.sagas,

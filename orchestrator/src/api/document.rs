@@ -14,7 +14,7 @@ use utoipa::{IntoResponses, PartialSchema, ToSchema};
 use super::problem::{FieldError, PROBLEM_JSON, ProblemView};
 use super::{
     audit, bookings, bulk_view, causes, dead_letters, definitions, events, letter_groups, letter_view, ops,
-    participants, plan, redrives, saga_actions, sagas, verbs, whereabouts, why, wire,
+    participants, plan, redrives, saga_actions, sagas, verbs, whereabouts, why, wire, words,
 };
 use crate::versions::{ChangeView, Diverging, Replayed};
 
@@ -140,7 +140,7 @@ fn schemas() -> ComponentsBuilder {
     add!(definitions::CheckedView);
     add!(definitions::DefinitionStep, definitions::ModelCheckView, definitions::RegisterRequest);
     add!(participants::ParticipantView, participants::ParticipantList, participants::OrderView);
-    add!(why::HoldView);
+    add!(why::HoldView, words::WaitsForView, words::UpcomingKindView, words::ParticipantStateView);
     add!(ops::Health, ops::Check);
     add!(plan::Plan, plan::VersionPlan, plan::OpenSagas);
     add!(ChangeView, Replayed, Diverging);

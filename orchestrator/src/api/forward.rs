@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use messaging::TraceParent;
+use messaging::headers::name::TRACEPARENT;
 use warp::reply::Response;
 
 use super::app::etag;
@@ -99,6 +101,9 @@ impl Forwarder {
     ) -> Told {
         let url = format!("{}{target}", owner.trim_end_matches('/'));
         let mut request = self.client.post(url).header(FORWARDED, "1").header("idempotency-key", key);
+        // Nobody asked for a trace of what goes on by itself: done here it has none either.
+        let unwanted = TraceParent { flags: 0, ..TraceParent::root() };
+        request = request.header(TRACEPARENT, unwanted.to_string());
         for revision in expected.iter().flat_map(|expected| &expected.0) {
             request = request.header(header::IF_MATCH, etag((*revision).into()));
         }
@@ -120,7 +125,12 @@ impl Forwarder {
             return None;
         }
         let url = format!("{}{}", owner.trim_end_matches('/'), asked.target);
-        let answer = self.client.get(url).header(FORWARDED, "1").send().await.ok()?;
+        let mut request = self.client.get(url).header(FORWARDED, "1");
+        // The same question: its span there hangs below the one here.
+        if let Some(traceparent) = asked.headers.get(TRACEPARENT) {
+            request = request.header(TRACEPARENT, traceparent);
+        }
+        let answer = request.send().await.ok()?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = answer.bytes().await.ok().filter(|body| body.len() <= MAX_ANSWER_BYTES)?;
         (status == StatusCode::OK).then(|| relayed(status, &headers, body))

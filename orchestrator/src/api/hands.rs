@@ -60,6 +60,7 @@ impl OwnHands {
             | ActError::NotAllowed { .. }
             | ActError::LetterNotOpen { .. }
             | ActError::MovedOn { .. }
+            | ActError::Defect
             | ActError::Refused { .. } => self.done_before(&own.request, sentence(&error)).await,
         }
     }

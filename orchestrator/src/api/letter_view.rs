@@ -51,9 +51,6 @@ pub(crate) struct LetterItem {
     last_failed_at: String,
     #[schema(format = DateTime)]
     updated_at: String,
-    /// The letter of which its record is a copy that was sent again.
-    #[schema(required, format = Uuid)]
-    redrive_of: Option<String>,
     /// Its group: letters of the same reason, message type and step.
     #[schema(format = Uuid)]
     group: String,
@@ -78,7 +75,6 @@ impl LetterItem {
             first_failed_at: moment(row.first_failed_at),
             last_failed_at: moment(row.last_failed_at),
             updated_at: moment(row.updated_at),
-            redrive_of: text(row.redrive_of),
             group: row.group_id.to_string(),
         }
     }
@@ -216,7 +212,6 @@ fn summary(row: Model, group_id: Uuid) -> Summary {
         step: row.step,
         direction: row.direction,
         attempts: row.attempts,
-        redrive_of: row.redrive_of,
         first_failed_at: row.first_failed_at,
         last_failed_at: row.last_failed_at,
         updated_at: row.updated_at,

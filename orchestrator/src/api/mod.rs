@@ -5,6 +5,7 @@
 
 mod app;
 mod audit;
+mod bodies;
 mod body;
 mod bookings;
 pub mod bulk;
@@ -46,6 +47,7 @@ mod verbs;
 mod whereabouts;
 mod why;
 mod wire;
+mod words;
 
 use std::sync::{Arc, OnceLock};
 

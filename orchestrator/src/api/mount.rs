@@ -23,7 +23,7 @@ use super::query::{Query, decode};
 use super::trace::RequestTrace;
 use crate::metrics::Metrics;
 
-type HttpRequest = http::Request<Incoming>;
+pub(super) type HttpRequest = http::Request<Incoming>;
 type Run = Arc<dyn Fn(HttpRequest) -> Pin<Box<dyn Future<Output = Response> + Send>> + Send + Sync>;
 
 /// What a handler learns of its request besides the body.
@@ -232,7 +232,8 @@ fn label(method: &Method) -> &'static str {
     }
 }
 
-fn drain(request: HttpRequest) {
+/// Reads and drops the body of a request that is answered without it, within limits.
+pub(super) fn drain(request: HttpRequest) {
     let body = request.into_body();
     if !body.is_end_stream() {
         body::drain(frames(body));

@@ -100,7 +100,7 @@ fn broker(health: &EngineHealth) -> Check {
 
 fn backlog(health: &EngineHealth) -> Check {
     let detail = format!("{} records wait for the broker", health.unpublished);
-    Check { name: "backlog", ok: !health.is_full(), needed: true, detail }
+    Check { name: "backlog", ok: !health.full, needed: true, detail }
 }
 
 fn shards(health: &EngineHealth) -> Check {

@@ -17,6 +17,7 @@ use super::mount::Asked;
 use super::problem::{Answer, Kind, Problem, json};
 use super::strict_json::shown;
 use super::verbs::{MAX_REASON, VerbRequest};
+use super::words::ParticipantStateView;
 use crate::engine::participants::health::Cause;
 use crate::participants::Participant;
 use crate::store::StoreError;
@@ -39,9 +40,7 @@ pub(crate) struct OrderView {
 #[schema(as = Participant)]
 pub(crate) struct ParticipantView {
     name: String,
-    /// `answering`: it is asked. `held`: it does not answer, and is sent a probe now and then. `paused`: an operator said so.
-    /// `ramping`: it comes back from that, and is asked a little more each second.
-    state: String,
+    state: ParticipantStateView,
     /// Why it is held: `silence`, `failures` or `operator`; null while it answers.
     #[schema(required)]
     cause: Option<String>,
@@ -74,15 +73,16 @@ pub(crate) struct ParticipantList {
 impl From<Participant> for ParticipantView {
     fn from(participant: Participant) -> Self {
         let time = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        let line = participant.line;
         Self {
-            name: participant.name.to_string(),
-            state: participant.state,
-            cause: participant.cause.map(Cause::as_str).map(str::to_owned),
-            since: time(participant.since),
-            waiting: participant.waiting,
-            oldest_saga_id: participant.oldest.map(|saga| saga.to_string()),
-            last_answer_at: time(participant.last_answer),
-            next_probe_at: time(participant.next_probe),
+            name: line.participant.to_string(),
+            state: ParticipantStateView::of(&line.state),
+            cause: line.cause.map(Cause::as_str).map(str::to_owned),
+            since: time(line.since),
+            waiting: line.waiting,
+            oldest_saga_id: line.oldest.map(|saga| saga.to_string()),
+            last_answer_at: time(line.last_answer),
+            next_probe_at: time(line.next_probe),
             order: participant.order.map(|order| OrderView {
                 paused: order.paused,
                 actor: order.actor,
@@ -164,7 +164,7 @@ async fn order(app: &App, asked: &Asked, body: &Body, paused: bool) -> Answer {
         }
     }
     let all = app.api.participants.all(names).await?;
-    let found = all.into_iter().find(|participant| participant.name == name);
+    let found = all.into_iter().find(|one| one.line.participant == name);
     let view = found.map(ParticipantView::from);
     Ok(json(StatusCode::OK, &view))
 }

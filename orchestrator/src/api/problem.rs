@@ -222,6 +222,11 @@ impl Problem {
             .retry_after(STOPPING_RETRY)
     }
 
+    /// A request came upon a defect of ours.
+    pub(crate) fn defect() -> Self {
+        Self::new(Kind::Internal, "the request could not be handled; the log has the cause")
+    }
+
     /// Names the saga concerned.
     pub(crate) fn of(mut self, saga: SagaId) -> Self {
         self.0.saga = Some(saga);

@@ -20,8 +20,9 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use warp::Reply;
 use warp::reply::Response;
 
+use super::bodies::Bodies;
 use super::feed::EVENT_READERS;
-use super::mount::Router;
+use super::mount::{HttpRequest, Router, drain};
 use super::problem::{Kind, Problem};
 use super::stall::StallLimit;
 
@@ -36,6 +37,8 @@ pub struct HttpLimits {
     pub header_bytes: usize,
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// Bytes that long bodies take at once, from their arrival to their answers; one more is answered with `503`.
+    pub bodies_bytes: usize,
     /// How long a request's body may take.
     pub body_read: Duration,
     /// How long a client may take none of the answer that is ready for it.
@@ -59,6 +62,7 @@ impl Default for HttpLimits {
             header_read: Duration::from_secs(10),
             header_bytes: 16 * 1024,
             body_bytes: 1024 * 1024,
+            bodies_bytes: 32 * 1024 * 1024,
             body_read: Duration::from_secs(10),
             write_stall: Duration::from_secs(10),
             request: Duration::from_secs(45),
@@ -76,12 +80,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves until `stop`, then closes the listener and returns when what is under way is answered, or after the limit.
 pub(crate) async fn run(router: Router, listener: TcpListener, stop: CancellationToken, limits: &HttpLimits) {
     let limit = limits.request;
+    let bodies = Bodies::new(limits);
     let service = ServiceBuilder::new()
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(PropagateRequestIdLayer::x_request_id())
-        .service(service_fn(move |request| {
-            let answer = guarded(router.clone().handle(request), limit);
-            async move { Ok::<_, Infallible>(answer.await) }
+        .service(service_fn(move |request: HttpRequest| {
+            let answer = within(bodies.clone(), router.clone(), request);
+            async move { Ok::<_, Infallible>(guarded(answer, limit).await) }
         }));
     let service = TowerToHyperService::new(service);
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
@@ -137,6 +142,17 @@ async fn accept(
     }
 }
 
+/// An answer, if there is room for the request's body until then.
+async fn within(bodies: Bodies, router: Router, request: HttpRequest) -> Response {
+    let Some(taken) = bodies.take(request.headers()) else {
+        drain(request);
+        return Bodies::no_room();
+    };
+    let answer = router.handle(request).await;
+    drop(taken);
+    answer
+}
+
 /// An answer in any case: also when the handler panics, or takes too long.
 async fn guarded(answer: impl Future<Output = Response>, limit: Duration) -> Response {
     let caught = AssertUnwindSafe(answer).catch_unwind();
@@ -158,5 +174,5 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
     tracing::error!(message, "a request handler panicked");
-    Problem::new(Kind::Internal, "the request could not be handled; the log has the cause").into_response()
+    Problem::defect().into_response()
 }

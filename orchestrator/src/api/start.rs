@@ -65,6 +65,7 @@ pub(crate) async fn start(app: &App, start: Start) -> Answer {
             Err(Problem::new(Kind::Busy, text).retry_after(retry_after))
         }
         Err(StartError::Refused { message }) => Err(Problem::new(Kind::Refused, message)),
+        Err(StartError::Defect) => Err(Problem::defect()),
         Err(StartError::Stopping) => Err(Problem::stopping()),
     }
 }

@@ -268,6 +268,7 @@ pub(crate) fn refused(error: ActError) -> Problem {
             let text = "the orchestrator cannot do it at the moment; ask again with the same Idempotency-Key";
             Problem::new(Kind::Busy, text).retry_after(retry_after)
         }
+        ActError::Defect => Problem::defect(),
         ActError::Stopping => Problem::stopping(),
         ActError::NotHere { .. } | ActError::KeyTaken | ActError::MovedOn { .. } => {
             Problem::new(Kind::Internal, "the request could not be brought to an end")

@@ -18,9 +18,10 @@ use super::problem::{Answer, Kind, Problem, json};
 use super::sagas::find;
 use super::whereabouts::{GroupView, Out, PlaceView, whereabouts};
 use super::wire::{ErrorView, StatusView, step_name};
+use super::words::{ParticipantStateView, UpcomingKindView, WaitsForView};
 use crate::engine::clock;
 use crate::engine::handle::{ActError, Looked};
-use crate::participants::Participant;
+use crate::engine::participants::board::Line;
 use crate::why::{Command, For, Passed, Published, Waits, waits};
 
 /// How long the owner has to say what is in its memory.
@@ -65,8 +66,7 @@ pub(crate) struct CommandView {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Upcoming)]
 pub(crate) struct UpcomingView {
-    /// `timeout`, `retry` or `deadline`.
-    what: &'static str,
+    what: UpcomingKindView,
     #[schema(format = DateTime)]
     at: String,
     /// What follows, e.g. `back off 200ms` or `undo reserve-booking #1`.
@@ -109,8 +109,7 @@ pub(crate) struct LastErrorView {
 #[schema(as = HeldParticipant)]
 pub(crate) struct HoldView {
     participant: String,
-    /// `held`, `paused` or `ramping`.
-    state: String,
+    state: ParticipantStateView,
     /// `silence`, `failures` or `operator`.
     cause: String,
     #[schema(format = DateTime)]
@@ -123,26 +122,29 @@ pub(crate) struct HoldView {
 }
 
 impl HoldView {
-    fn of(participant: &Participant) -> Option<Self> {
+    fn of(line: &Line) -> Option<Self> {
         Some(Self {
-            participant: participant.name.to_string(),
-            state: participant.state.clone(),
-            cause: participant.cause?.as_str().to_owned(),
-            since: participant.since?.to_string(),
-            waiting: participant.waiting,
-            next_probe_at: participant.next_probe.map(|at| at.to_string()),
+            participant: line.participant.to_string(),
+            state: ParticipantStateView::of(&line.state),
+            cause: line.cause?.as_str().to_owned(),
+            since: line.since?.to_string(),
+            waiting: line.waiting,
+            next_probe_at: line.next_probe.map(|at| at.to_string()),
         })
     }
 
     fn sentence(&self) -> String {
-        let Self { participant, state, cause, since, .. } = self;
+        let Self { participant, cause, since, .. } = self;
+        let state = self.state.as_str();
         let why = match cause.as_str() {
             "operator" => "an operator paused it",
             "failures" => "it only fails",
             _ => "it does not answer",
         };
-        let then =
-            if state == "ramping" { "It comes back by and by." } else { "No attempt is counted meanwhile." };
+        let then = match self.state {
+            ParticipantStateView::Ramping => "It comes back by and by.",
+            _ => "No attempt is counted meanwhile.",
+        };
         format!(" {participant} is {state} since {since}: {why}. {then}")
     }
 }
@@ -160,8 +162,7 @@ pub(crate) struct WhyView {
     revision: u32,
     /// Everything below in a sentence.
     summary: String,
-    /// `reply`, `retry`, `participant`, `operator` or `nothing`.
-    waits_for: &'static str,
+    waits_for: WaitsForView,
     /// The participant of its command, where that is asked nothing at the moment: the attempt is not made, or its timeout
     /// stands still.
     #[schema(required)]
@@ -205,8 +206,10 @@ pub(crate) async fn why_saga(app: Arc<App>, asked: Asked) -> Answer {
         Problem::new(Kind::NotFound, text).of(saga.id)
     })?;
     let looked = match &saga.state {
-        State::Awaiting(_) => app.api.engine.look(saga.id, OWNER_LIMIT).await.map_err(Some),
-        State::Backoff { .. } | State::Stuck { .. } | State::Completed | State::Compensated => Err(None),
+        State::Awaiting(_) | State::Backoff { .. } => {
+            app.api.engine.look(saga.id, OWNER_LIMIT).await.map_err(Some)
+        }
+        State::Stuck { .. } | State::Completed | State::Compensated => Err(None),
     };
     // The owner knows more.
     if let Err(Some(ActError::NotHere { owner: Some(owner) })) = &looked
@@ -230,7 +233,7 @@ async fn view(
 ) -> Result<WhyView, Problem> {
     let now = clock::now();
     let timeout_at = looked.ok().and_then(|looked| looked.wake).and_then(|wake| wake.timeout_at);
-    let held = held(app, definition, saga).await?;
+    let held = held(app, definition, saga, looked.is_ok());
     let waits = waits(definition, saga, timeout_at, held.is_some(), now);
     let mut since = saga.updated_at;
     let mut out = None;
@@ -241,7 +244,7 @@ async fn view(
     }
     let upcoming = || {
         waits.upcoming.iter().map(|next| UpcomingView {
-            what: next.what,
+            what: UpcomingKindView::of(next.what),
             at: next.at.to_string(),
             then: next.then.clone(),
         })
@@ -253,7 +256,7 @@ async fn view(
         status: saga.status().into(),
         revision: saga.revision.0,
         summary: summary(&waits, since, out.as_ref(), held.as_ref()),
-        waits_for: waits.what.as_str(),
+        waits_for: waits.what.into(),
         held,
         since: since.to_string(),
         next: upcoming().next(),
@@ -281,12 +284,13 @@ async fn view(
     })
 }
 
-/// The participant that a saga waits for, if that is held.
-async fn held(app: &App, definition: &Definition, saga: &Saga) -> Result<Option<HoldView>, Problem> {
-    let (State::Awaiting(at) | State::Backoff { next: at, .. }) = &saga.state else { return Ok(None) };
-    let Some(step) = definition.step(at.step) else { return Ok(None) };
-    let all = app.api.participants.all([step.participant.clone()]).await?;
-    Ok(all.iter().find(|one| one.name == step.participant).and_then(HoldView::of))
+/// The participant that a saga waits for, if the saga's owner holds it: every process judges by its own sagas. Who is not the
+/// owner knows operators' orders only.
+fn held(app: &App, definition: &Definition, saga: &Saga, here: bool) -> Option<HoldView> {
+    let (State::Awaiting(at) | State::Backoff { next: at, .. }) = &saga.state else { return None };
+    let name = &definition.step(at.step)?.participant;
+    let desk = &app.api.participants;
+    HoldView::of(&if here { desk.own(name) } else { desk.ordered(name) }.line)
 }
 
 fn command_view(command: &Command<'_>, what: For, out: Option<Out>) -> CommandView {

@@ -14,7 +14,12 @@ const STRONG: Style = Style::new().bold();
 pub(super) fn shown(name: &str, definition: &Definition, model_check: Option<ModelCheck>) -> String {
     let mut text = headline(name, definition);
     let deadline = humantime::format_duration(definition.deadline);
-    text.push_str(&format!("\n  input {}, deadline {deadline}\n\n", definition.input));
+    let stands = if definition.deadline_stands_while_held {
+        ", which stands still while a participant is held"
+    } else {
+        ""
+    };
+    text.push_str(&format!("\n  input {}, deadline {deadline}{stands}\n\n", definition.input));
     text.push_str(&indented(&table(definition)));
     text.push('\n');
     text.push_str(&indented(&flow(definition)));

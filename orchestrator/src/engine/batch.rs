@@ -20,7 +20,7 @@ use saga_defs::time::Timestamp;
 
 use super::handle::{Act, ActError, ActOnLetter, StartError, StartSaga};
 use super::participants::Participants;
-use super::participants::parked::Rank;
+use super::participants::parked::Waiting;
 use super::publisher::Outgoing;
 use super::records::RecordMaker;
 use super::shards::{Shards, Wake};
@@ -52,7 +52,7 @@ pub enum Input {
     /// A saga's time has come.
     Due(Shard, SagaId),
     /// A saga that waited for its participant may go on.
-    Released(Shard, SagaId),
+    Released(Shard, SagaId, Arc<str>),
     /// The broker does not take a command.
     Refused(SagaId, Try, Refusal),
     /// The broker does not take the copy of a letter.
@@ -100,6 +100,8 @@ pub struct MovedSaga {
     pub held: Held,
     /// When it wakes then.
     pub wake: Option<Wake>,
+    /// Whom it waits for, where that participant is held.
+    pub parked: Option<Waiting>,
     /// Whether this batch makes it.
     pub new: bool,
 }
@@ -113,8 +115,8 @@ pub struct Batch {
     pub moved: HashMap<SagaId, MovedSaga>,
     /// Due sagas that nothing happened to: when they wake next.
     pub rearmed: Vec<(Shard, SagaId, Option<Wake>)>,
-    /// Due sagas whose participants are held: whom each waits for.
-    pub parked: Vec<(Arc<str>, SagaId, Rank)>,
+    /// Due sagas that nothing happened to and whose participants are held.
+    pub parked: Vec<Waiting>,
     /// How participants are, after what the inputs tell of them.
     pub participants: Participants,
     /// What to publish after the commit, in order.

@@ -144,6 +144,9 @@ pub enum StartError {
         /// What it said.
         message: String,
     },
+    /// A defect of the orchestrator, which its log describes; nothing was done.
+    #[error("a defect of the orchestrator; its log describes it")]
+    Defect,
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
@@ -196,6 +199,9 @@ pub enum ActError {
         /// When to come again.
         retry_after: Duration,
     },
+    /// A defect of the orchestrator, which its log describes; nothing was done.
+    #[error("a defect of the orchestrator; its log describes it")]
+    Defect,
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
@@ -239,15 +245,10 @@ pub struct EngineHealth {
     pub stopped_shards: Vec<(Shard, String)>,
     /// How many records the broker has not acknowledged.
     pub unpublished: usize,
+    /// Whether so much waits for the broker that no starts are taken.
+    pub full: bool,
     /// Whether the service is stopping.
     pub stopping: bool,
-}
-
-impl EngineHealth {
-    /// Whether so much waits for the broker that no starts are taken.
-    pub const fn is_full(&self) -> bool {
-        self.unpublished >= super::MAX_UNPUBLISHED
-    }
 }
 
 pub(super) type Answer<T, E> = oneshot::Sender<Result<T, E>>;
@@ -277,6 +278,7 @@ pub(super) enum Request {
 pub(super) struct Shown {
     pub(super) health: Mutex<EngineHealth>,
     pub(super) unpublished: AtomicUsize,
+    pub(super) full: AtomicBool,
     pub(super) stopping: AtomicBool,
     /// When the lane was last seen at work.
     last_beat: Mutex<Option<Instant>>,
@@ -330,8 +332,7 @@ impl EngineHandle {
         if self.shown.stopping.load(Ordering::Relaxed) {
             return Err(StartError::Stopping);
         }
-        let full = self.shown.unpublished.load(Ordering::Relaxed) >= super::MAX_UNPUBLISHED;
-        if full || self.shown.has_no_database() {
+        if self.shown.full.load(Ordering::Relaxed) || self.shown.has_no_database() {
             return Err(busy());
         }
         let (answer, answered) = oneshot::channel();
@@ -411,6 +412,7 @@ impl EngineHandle {
         let polled = self.group.upgrade().map(|group| group.last_poll_age()).unwrap_or_default();
         health.consumer_poll_age = polled.max(self.shown.beat_age());
         health.unpublished = self.shown.unpublished.load(Ordering::Relaxed);
+        health.full = self.shown.full.load(Ordering::Relaxed);
         health
     }
 

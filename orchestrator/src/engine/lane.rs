@@ -1,12 +1,15 @@
 //! The lane: the one loop that moves sagas. Inputs in, one decision, one commit, then answers and commands out.
 
 mod arrived;
+mod attention;
 mod gather;
 mod holds;
+mod memory;
+mod objection;
 mod stopped;
 mod takeover;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -24,10 +27,13 @@ use uuid::Uuid;
 
 use self::arrived::answer;
 pub(super) use self::arrived::{Arrived, Asker};
-use super::batch::{Batch, Context, Held, Input};
+use self::attention::Attention;
+use self::memory::Memory;
+use self::objection::Objection;
+use super::batch::{Batch, Held, Input};
 use super::bus::Group;
 use super::environment::Environment;
-use super::handle::{ActError, Asked, Shown, StartError};
+use super::handle::{Asked, Shown};
 use super::participants::Participants;
 use super::participants::parked::Parked;
 use super::publisher::{Outgoing, Publisher, Settled};
@@ -35,7 +41,7 @@ use super::rebalance::Rebalance;
 use super::records::RecordMaker;
 use super::shards::Shards;
 use super::storage::Storage;
-use super::{CACHED_SAGAS, EngineParts, EngineSettings};
+use super::{EngineParts, EngineSettings};
 use crate::definitions::Definitions;
 use crate::metrics::Metrics;
 use crate::store::StoreError;
@@ -73,12 +79,13 @@ pub struct Lane {
     pub(super) publisher: Publisher,
     pub(super) shown: Arc<Shown>,
     pub(super) shards: Shards,
-    pub(super) sagas: HashMap<SagaId, Held>,
-    pub(super) cached: VecDeque<SagaId>,
+    pub(super) sagas: Memory,
     pub(super) waiters: BTreeMap<SagaId, Vec<oneshot::Sender<Saga>>>,
     pub(super) unread: VecDeque<(u64, Instant, Received)>,
     pub(super) slice: gather::Slice,
     pub(super) early: Vec<Arrived>,
+    /// What [`Lane::next`] has taken while it waits for something else.
+    pub(super) gathered: Vec<Arrived>,
     pub(super) pace: Pace,
     pub(super) last_save: Instant,
     pub(super) stopped: Vec<(Shard, String)>,
@@ -87,6 +94,8 @@ pub struct Lane {
     /// Whether the group is not heard of: our shards are ours until the fence or the next assignment says otherwise, but
     /// nothing of them is read.
     pub(super) unheard: bool,
+    /// Whether it has just begun to turn again.
+    pub(super) attention: Attention,
     /// When stopped shards were last looked at.
     pub(super) last_look: Instant,
     /// Starts that wait for a shard or for room.
@@ -103,7 +112,7 @@ enum Outcome {
     ShardsLost,
     DecideAgain,
     LetterMoved,
-    Refused { message: String, constraint: Option<String> },
+    Objected(Objection),
 }
 
 impl Lane {
@@ -127,17 +136,18 @@ impl Lane {
             publisher,
             shown,
             shards: Shards::default(),
-            sagas: HashMap::new(),
-            cached: VecDeque::new(),
+            sagas: Memory::default(),
             waiters: BTreeMap::new(),
             unread: VecDeque::new(),
             slice: gather::Slice::new(),
             early: Vec::new(),
+            gathered: Vec::new(),
             pace: Pace::new(Instant::now().into_std()),
             last_save: Instant::now(),
             stopped: Vec::new(),
             orphaned: None,
             unheard: false,
+            attention: Attention::since(Instant::now()),
             last_look: Instant::now(),
             held: VecDeque::new(),
         }
@@ -159,8 +169,15 @@ impl Lane {
                 () = stop.cancelled() => break,
                 arrived = self.next() => arrived,
             };
-            self.process(arrived).await;
+            if arrived.is_empty() {
+                // Not given up for a stop: it could happen later than the last one, which knows more.
+                self.save_watermarks().await;
+            } else {
+                self.process(arrived).await;
+            }
         }
+        let gathered = std::mem::take(&mut self.gathered);
+        self.process(gathered).await;
         self.shown.stopping.store(true, Ordering::Relaxed);
         self.shown.update(|health| health.stopping = true);
         self.finish().await;
@@ -185,14 +202,14 @@ impl Lane {
                 }
                 Outcome::DecideAgain => groups.push_front(group),
                 Outcome::LetterMoved if group.len() == 1 => groups.push_front(group),
-                Outcome::Refused { message, constraint } if group.len() == 1 => {
-                    if let Some(again) = self.refuse(group, &message, constraint.as_deref()) {
+                Outcome::Objected(objection) if group.len() == 1 => {
+                    if let Some(again) = self.object(group, &objection) {
                         groups.push_front(vec![again]);
                     }
                 }
-                Outcome::Refused { .. } | Outcome::LetterMoved => {
-                    // One saga's rows are refused, or two inputs want one letter: halve until each is alone, so that
-                    // its neighbours go on and it sees what the others have done.
+                Outcome::Objected(_) | Outcome::LetterMoved => {
+                    // One saga's rows are refused, one input comes upon a defect, or two want one letter: halve until
+                    // each is alone, so that its neighbours go on and it sees what the others have done.
                     let second = group.split_off(group.len() / 2);
                     groups.push_front(second);
                     groups.push_front(group);
@@ -211,20 +228,10 @@ impl Lane {
             Ok(taken) => taken,
             Err(error) => return self.pause(&error).await,
         };
-        let context = Context {
-            shards: &self.shards,
-            shard_count: self.shard_count,
-            sagas: &self.sagas,
-            letters: &letters,
-            taken_keys: &taken_keys,
-            definitions: &self.definitions,
-            records: &self.maker,
-            participants: &self.participants,
-            incarnation: &self.settings.incarnation,
-            now: self.environment.now(),
-            traced: telemetry::recorder().is_some(),
+        let batch = match self.decide(group, &letters, &taken_keys) {
+            Ok(batch) => batch,
+            Err(objection) => return Outcome::Objected(objection),
         };
-        let batch = Batch::decide(context, group.iter().map(|arrived| &arrived.input).enumerate());
         let begun = Instant::now();
         crash::pass(Point::BatchDecided);
         match self.commit(&batch).await {
@@ -238,7 +245,9 @@ impl Lane {
             }
             Ok(Committed::Fenced) => Outcome::ShardsLost,
             Ok(Committed::LetterMoved) => Outcome::LetterMoved,
-            Err(StoreError::Refused { message, constraint, .. }) => Outcome::Refused { message, constraint },
+            Err(StoreError::Refused { message, constraint, .. }) => {
+                Outcome::Objected(Objection::Database { message, constraint })
+            }
             Err(error @ (StoreError::TryAgain { .. } | StoreError::Row(_))) => self.pause(&error).await,
             Err(StoreError::Unknown(error)) => {
                 tracing::warn!(%error, "a commit was not answered; finding out whether it happened");
@@ -287,10 +296,12 @@ impl Lane {
             self.shards.set_wake(shard, saga, wake);
         }
         self.participants = batch.participants;
-        for (participant, saga, rank) in batch.parked {
-            self.parked.park(participant, saga, rank);
-        }
         // A shard that was lost while the commit was unanswered: its owner does the rest.
+        for waiting in batch.parked {
+            if self.shards.get(waiting.saga.shard(self.shard_count)).is_some() {
+                self.park(waiting);
+            }
+        }
         let ours = |shard: Shard| self.shards.get(shard).is_some();
         let moved: Vec<_> = batch.moved.into_iter().filter(|(_, moved)| ours(moved.shard)).collect();
         let outgoing: Vec<Outgoing> = batch
@@ -299,8 +310,11 @@ impl Lane {
             .filter(|outgoing| outgoing.origin.is_none_or(|origin| ours(origin.shard())))
             .collect();
         for (id, moved) in moved {
-            self.parked.unpark(id);
             self.shards.set_wake(moved.shard, id, moved.wake);
+            match moved.parked {
+                Some(waiting) => self.park(waiting),
+                None => self.parked.unpark(id),
+            }
             self.remember(id, moved.held);
         }
         for origin in outgoing.iter().filter_map(|outgoing| outgoing.origin) {
@@ -323,72 +337,25 @@ impl Lane {
     /// Keeps a saga in memory while something may happen to it soon, and tells those who wait for its end.
     fn remember(&mut self, id: SagaId, held: Held) {
         if held.saga.current().is_none() {
-            self.sagas.remove(&id);
+            self.sagas.remove(id);
             for waiter in self.waiters.remove(&id).unwrap_or_default() {
                 // A client that has gone away does not listen any more.
                 let _ = waiter.send((*held.saga).clone());
             }
-        } else if self.sagas.insert(id, held).is_none() {
-            self.cached.push_back(id);
+        } else {
+            self.sagas.insert(id, held);
         }
-        // Ended sagas leave stale entries behind.
-        if self.cached.len() > CACHED_SAGAS.max(2 * self.sagas.len()) {
-            let sagas = &self.sagas;
-            self.cached.retain(|id| sagas.contains_key(id));
-        }
-        while self.sagas.len() > CACHED_SAGAS {
-            let Some(oldest) = self.cached.pop_front() else { return };
+        while let Some(oldest) = self.sagas.oldest_too_many() {
             let waited_for = self.waiters.get_mut(&oldest).is_some_and(|waiters| {
                 waiters.retain(|waiter| !waiter.is_closed());
                 !waiters.is_empty()
             });
             if waited_for {
-                self.cached.push_back(oldest);
+                self.sagas.keep(oldest);
                 return;
             }
             self.waiters.remove(&oldest);
-            self.sagas.remove(&oldest);
-        }
-    }
-
-    /// An input alone in its batch that the database refuses: a client is told; a saga of ours is parked as stuck.
-    fn refuse(&self, group: Vec<Arrived>, message: &str, constraint: Option<&str>) -> Option<Arrived> {
-        let key_taken = constraint == Some("request_key_pkey");
-        let text = message.to_owned();
-        let arrived = group.into_iter().next()?;
-        match (arrived.asker, &arrived.input) {
-            (Some(Asker::Start(asker)), _) => {
-                let refused = StartError::Refused { message: text };
-                let _ = asker.send(Err(if key_taken { StartError::KeyTaken } else { refused }));
-                None
-            }
-            (Some(Asker::Act(asker)), _) => {
-                let refused = ActError::Refused { message: text };
-                let _ = asker.send(Err(if key_taken { ActError::KeyTaken } else { refused }));
-                None
-            }
-            (Some(Asker::Letter(asker)), _) => {
-                let refused = ActError::Refused { message: text };
-                let _ = asker.send(Err(if key_taken { ActError::KeyTaken } else { refused }));
-                None
-            }
-            (None, Input::Quarantine(saga, _)) => {
-                tracing::error!(%saga, message, "the database refuses even to park this saga; it is left as it is");
-                None
-            }
-            (None, input) => {
-                let Some(saga) = self.saga_of(input) else {
-                    tracing::error!(
-                        ?input,
-                        message,
-                        "the database refuses what this input comes to; it is left out"
-                    );
-                    return None;
-                };
-                tracing::error!(%saga, message, "the database refuses a saga's rows; it is parked as stuck");
-                let cause = Refusal::new("database_refused", message);
-                Some(Arrived::of_ours(Input::Quarantine(saga, cause)))
-            }
+            self.sagas.remove(oldest);
         }
     }
 
@@ -397,7 +364,7 @@ impl Lane {
             Input::Record(_, record) => record.headers.text("saga-id").and_then(|text| text.parse().ok()),
             Input::Act(act) => Some(act.saga),
             Input::Due(_, saga)
-            | Input::Released(_, saga)
+            | Input::Released(_, saga, _)
             | Input::Refused(saga, _, _)
             | Input::Quarantine(saga, _) => Some(*saga),
             Input::Start(..) | Input::Letter(_) | Input::CopyRefused(..) => None,
@@ -453,6 +420,7 @@ impl Lane {
         self.shown.update(|health| health.broker = trouble);
         self.shown.beat();
         self.shown.unpublished.store(self.publisher.in_flight(), Ordering::Relaxed);
+        self.shown.full.store(self.publisher.is_full(), Ordering::Relaxed);
         self.metrics.publish(self.publisher.in_flight());
         let oldest = self.shards.oldest_open().map_or(Duration::ZERO, |started| now.since(started));
         self.metrics.waiting(self.shards.open_count(), oldest);

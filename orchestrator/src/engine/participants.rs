@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use saga_defs::time::Timestamp;
 
-use self::health::{Grant, Health, Limits, Seen};
+use self::board::Known;
+use self::health::{Cause, Grant, Health, Hold, Limits, Seen};
+use self::parked::Parked;
 
 /// Every participant that something was observed of.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +58,33 @@ impl Participants {
         }
     }
 
+    /// Shards are another process's now, with some of those that were let go.
+    pub fn lose_count(&mut self) {
+        self.by_name.values_mut().for_each(Health::lose_count);
+    }
+
+    /// Takes over what another process has written down: a participant that has answered here since then is left as it is, and so
+    /// is one that is held here.
+    pub fn learn(&mut self, known: &[Known], now: Timestamp) {
+        for Known { participant, cause, since } in known.iter().filter(|known| known.cause != Cause::Operator)
+        {
+            let here = self.by_name.entry(participant.clone()).or_default();
+            if here.is_answering() && here.last_answer().is_none_or(|answer| answer <= *since) {
+                *here = Health::Held(Hold::known(*since, *cause, now, &self.limits));
+            }
+        }
+    }
+
+    /// Those of which it is to be asked how many may go: whoever is waited for, and who is held or comes back from that, also
+    /// where all that waited were answered, cancelled or given to another process. That ends a ramp, and a hold when its next
+    /// probe is due.
+    pub fn to_grant(&self, parked: &Parked) -> Vec<Arc<str>> {
+        let mut all = parked.participants();
+        let alone = self.by_name.iter().filter(|(_, health)| health.hold().is_some());
+        all.extend(alone.map(|(name, _)| name.clone()).filter(|name| parked.waiting(name) == 0));
+        all
+    }
+
     /// How many of those that wait for it may go now; `room` is how many at most.
     pub fn grant(&mut self, participant: &str, now: Timestamp, waiting: usize, room: usize) -> Grant {
         let limits = self.limits;
@@ -63,3 +92,6 @@ impl Participants {
         health.map_or(Grant::Go(waiting.min(room)), |health| health.grant(now, waiting, room, &limits))
     }
 }
+
+#[cfg(test)]
+mod tests;

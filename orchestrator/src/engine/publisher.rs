@@ -18,7 +18,7 @@ use self::lines::Lines;
 use super::bus::Outlet;
 use super::deliveries::DeliveryQueue;
 use super::records::{CODE_REFUSED, CODE_TOO_LARGE};
-use super::{EVENTS, INBOX};
+use super::{EVENTS, INBOX, MAX_UNPUBLISHED, MAX_UNPUBLISHED_BYTES};
 
 /// How long commands wait for others before they are sent: not at all, they come in batches, and sagas wait for them.
 pub const LINGER: Duration = Duration::ZERO;
@@ -117,6 +117,8 @@ pub struct Publisher {
     announcements: Channel,
     queue: Arc<DeliveryQueue>,
     in_flight: HashMap<u64, Outgoing>,
+    /// How long they are together.
+    bytes: usize,
     next_token: u64,
     /// The last delivery failure, until a delivery succeeds.
     trouble: Option<String>,
@@ -146,6 +148,7 @@ impl Publisher {
             announcements: Channel::over(announcer),
             queue,
             in_flight: HashMap::new(),
+            bytes: 0,
             next_token: 0,
             trouble: None,
         }
@@ -159,6 +162,11 @@ impl Publisher {
     /// How many records are not acknowledged.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// Whether so much is not acknowledged that nothing may be begun that would add to it.
+    pub fn is_full(&self) -> bool {
+        self.in_flight.len() >= MAX_UNPUBLISHED || self.bytes >= MAX_UNPUBLISHED_BYTES
     }
 
     /// Whether records wait here: the producer's queue is full, or a command comes after one that is not acknowledged.
@@ -181,6 +189,7 @@ impl Publisher {
         let record = &outgoing.record;
         let kind = Kind::of(record);
         let goes = self.channel(kind).lines.join(record, token);
+        self.bytes += outgoing.record.length();
         self.in_flight.insert(token, outgoing);
         if goes {
             self.channel(kind).waiting.push_back(token);
@@ -239,6 +248,7 @@ impl Publisher {
     /// Takes a record that is acknowledged or refused: the next of its key may go.
     fn take(&mut self, token: u64) -> Option<Outgoing> {
         let outgoing = self.in_flight.remove(&token)?;
+        self.bytes -= outgoing.record.length();
         let channel = self.channel(Kind::of(&outgoing.record));
         let next = channel.lines.leave(&outgoing.record);
         channel.waiting.extend(next);
@@ -283,6 +293,7 @@ impl Publisher {
     /// Forgets what a shard that is no longer ours wanted to publish.
     pub fn forget(&mut self, shard: Shard) {
         self.in_flight.retain(|_, outgoing| outgoing.origin.is_none_or(|origin| origin.shard() != shard));
+        self.bytes = self.in_flight.values().map(|outgoing| outgoing.record.length()).sum();
         for channel in [&mut self.commands, &mut self.announcements] {
             channel.waiting.extend(channel.lines.retain(|token| self.in_flight.contains_key(&token)));
         }

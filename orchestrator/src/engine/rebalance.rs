@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::time::Duration;
 
-use messaging::{Assignments, KafkaSettings, StartAt, topic_id};
+use messaging::{Assignments, KafkaError, KafkaSettings, StartAt, topic_id};
 use saga_defs::ids::Shard;
 use tokio::sync::mpsc;
 
@@ -12,8 +12,10 @@ use super::INBOX;
 
 /// How long the consumer's thread waits for the lane to let shards go. Nothing rests on it: the fence holds.
 pub const RELEASE_LIMIT: Duration = Duration::from_secs(30);
-/// How long the broker has to say which topic it is. Without an answer it is taken for the one that it was.
+/// How long the broker has to say which topic it is, before it is asked again.
 const TOPIC_LIMIT: Duration = Duration::from_secs(3);
+/// How long to wait then: a broker that refuses at once is not to be asked without a pause.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Something the lane has to know before another record is handed out.
 #[derive(Debug)]
@@ -53,17 +55,30 @@ impl ToLane {
         Self { lane, kafka }
     }
 
-    /// Asked at each assignment: a topic that is made again leads to one.
+    /// Asked at each assignment, until the broker answers: a topic that is made again leads to one, and an offset of the old
+    /// one must not be read from. Meanwhile nothing is read, which needs the same broker. `None` if it has no ids.
     fn inbox(&self) -> Option<Arc<str>> {
-        match topic_id(&self.kafka, INBOX, TOPIC_LIMIT) {
-            Ok(id) => id.map(Arc::from),
+        let ask = || topic_id(&self.kafka, INBOX, TOPIC_LIMIT);
+        answered(ask, || !self.lane.is_closed()).map(Arc::from)
+    }
+}
+
+/// Asks until there is an answer, or nobody waits for one any more.
+fn answered(
+    ask: impl Fn() -> Result<Option<String>, KafkaError>,
+    is_awaited: impl Fn() -> bool,
+) -> Option<String> {
+    while is_awaited() {
+        match ask() {
+            Ok(id) => return id,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, "whether {INBOX} was made again is not known");
-                None
+                tracing::warn!(%error, cause, "whether {INBOX} was made again is not known; asking again");
+                std::thread::sleep(ASK_AGAIN);
             }
         }
     }
+    None
 }
 
 fn shards(partitions: &[(Arc<str>, i32)]) -> Vec<Shard> {
@@ -100,5 +115,32 @@ impl Assignments for ToLane {
     fn lost(&self, _generation: u64, _partitions: &[(Arc<str>, i32)]) {
         // Without a lane the process is about to end.
         let _ = self.lane.send(Rebalance::Lost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_broker_that_does_not_say_which_topic_it_is_is_asked_again() {
+        let asked = Cell::new(0);
+        let ask = || {
+            asked.set(asked.get() + 1);
+            let silent = || KafkaError::Unreachable {
+                question: "the id".to_owned(),
+                servers: "nowhere".to_owned(),
+                source: None,
+            };
+            if asked.get() < 3 { Err(silent()) } else { Ok(Some("id".to_owned())) }
+        };
+        assert_eq!(answered(ask, || true).as_deref(), Some("id"));
+        assert_eq!(asked.get(), 3);
+        // The lane has ended.
+        asked.set(0);
+        assert_eq!(answered(ask, || asked.get() == 0), None);
+        assert_eq!(asked.get(), 1);
     }
 }

@@ -5,7 +5,7 @@ mod offset;
 use std::collections::{BTreeMap, BTreeSet};
 
 use saga_defs::definition::Definition;
-use saga_defs::ids::{Direction, SagaId, Shard};
+use saga_defs::ids::{SagaId, Shard};
 use saga_defs::saga::{Saga, State};
 use saga_defs::time::Timestamp;
 use uuid::Uuid;
@@ -385,11 +385,10 @@ pub fn wake_of(definition: &Definition, saga: &Saga, now: Timestamp, seq: Option
 }
 
 fn deadline_of(definition: &Definition, saga: &Saga, now: Timestamp) -> Option<Timestamp> {
-    let forward = saga.current().is_some_and(|at| at.direction == Direction::Forward);
-    Some(saga.started_at.after(definition.deadline)).filter(|&at| forward && at > now)
+    saga.deadline(definition).filter(|&at| at > now)
 }
 
-/// When a saga wakes whose participant is held: at its deadline only. Its attempt's time stands still.
+/// When a saga wakes whose participant is held: at its deadline only, if that does not stand still. Its attempt's time stands still.
 pub fn parked_wake(definition: &Definition, saga: &Saga, now: Timestamp, before: Option<Wake>) -> Wake {
     let at = deadline_of(definition, saga, now).unwrap_or(NEVER);
     Wake { at, timeout_at: before.and_then(|wake| wake.timeout_at), awaits_seq: None }

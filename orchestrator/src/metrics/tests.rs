@@ -11,6 +11,7 @@ fn the_text_follows_the_conventions() -> Result<(), MetricsError> {
     metrics.batch(12, Duration::from_micros(700));
     metrics.ignored("late");
     metrics.dead_letter("undecodable");
+    metrics.panicked();
     metrics.publish(3);
     metrics.shards(8, 1);
     metrics.removed(&Removed { days: 1, sagas: 12, keys: 11, letters: 0, actions: 2 });
@@ -42,6 +43,7 @@ fn the_text_follows_the_conventions() -> Result<(), MetricsError> {
         "saga_commit_duration_seconds_count 1",
         r#"saga_ignored_total{why="late"} 1"#,
         r#"saga_dead_letters_total{reason="undecodable"} 1"#,
+        "saga_panics_total 1",
         "saga_publish_in_flight 3",
         r#"saga_shards{state="owned"} 8"#,
         r#"saga_shards{state="stopped"} 1"#,

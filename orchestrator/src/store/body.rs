@@ -5,7 +5,7 @@ use std::sync::Arc;
 use saga_defs::Data;
 use saga_defs::definition::Definition;
 use saga_defs::ids::{DeadLetterId, DefinitionRef, Revision, SagaId};
-use saga_defs::saga::{Reason, Saga, State, StepRecord};
+use saga_defs::saga::{Reason, Saga, State, StepRecord, Uncounted};
 use saga_defs::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -33,6 +33,9 @@ pub struct SagaBody {
     /// Letters whose outcome is to be seen.
     #[serde(default)]
     pub redriven: Vec<DeadLetterId>,
+    /// The time that does not count towards its deadline.
+    #[serde(default)]
+    pub uncounted: Uncounted,
     /// The client's trace.
     #[serde(default)]
     pub traceparent: Option<Arc<str>>,
@@ -49,6 +52,8 @@ struct BodyView<'a> {
     correction: Option<&'a Data>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     redriven: &'a [DeadLetterId],
+    #[serde(skip_serializing_if = "Uncounted::is_nothing")]
+    uncounted: Uncounted,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
 }
@@ -62,6 +67,7 @@ pub fn body_of(saga: &Saga) -> String {
         reason: saga.reason.as_ref(),
         correction: saga.correction.as_deref(),
         redriven: &saga.redriven,
+        uncounted: saga.uncounted,
         traceparent: saga.traceparent.as_deref(),
     };
     json_in(BODY_BYTES, &view)
@@ -132,6 +138,7 @@ pub fn saga_from_row(row: SagaRow) -> Result<Saga, RowError> {
         reason: body.reason,
         correction: body.correction,
         redriven: body.redriven,
+        uncounted: body.uncounted,
         traceparent: body.traceparent,
         started_at: Timestamp::from_utc(row.started_at),
         updated_at: Timestamp::from_utc(row.updated_at),

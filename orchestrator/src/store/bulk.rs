@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::audit::AuditRow;
 use super::commit::KeyWrite;
+use super::queries::Reads;
 use super::{ACQUIRE_TIMEOUT, StoreError, statement};
 
 /// Connections of the pool: a driver uses one now and then, and a choice one for seconds.
@@ -145,9 +146,12 @@ impl Bulk {
     /// # Errors
     /// When the database does not answer.
     pub async fn action(&self, subject: Subject, id: Uuid) -> Result<Option<Action>, StoreError> {
-        let sql = format!("SELECT {ACTION} FROM bulk_action WHERE id = $1 AND subject = $2");
-        let values = vec![id.into(), subject.as_str().into()];
-        Ok(Action::find_by_statement(statement(&sql, values)).one(&self.db).await?)
+        action(&self.db, subject, id).await
+    }
+
+    /// The connection pool, for tests.
+    pub const fn connection(&self) -> &DatabaseConnection {
+        &self.db
     }
 
     /// At most `limit` actions on such subjects, newest first, from below `before`.
@@ -217,6 +221,33 @@ impl Bulk {
         }
         Ok(Some(status))
     }
+}
+
+impl Reads {
+    /// As [`Bulk::action`], for those who only look.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn action(&self, subject: Subject, id: Uuid) -> Result<Option<Action>, StoreError> {
+        action(self.db(), subject, id).await
+    }
+
+    /// Which state of its row an action is in: another one after each change. `None`: it is not there.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn action_state(&self, id: Uuid) -> Result<Option<String>, StoreError> {
+        // Whoever writes a row leaves the number of the transaction in it; a time may be the same twice.
+        let sql = "SELECT xmin::text AS state FROM bulk_action WHERE id = $1";
+        let row = self.db().query_one_raw(statement(sql, vec![id.into()])).await?;
+        Ok(row.map(|row| row.try_get("", "state")).transpose()?)
+    }
+}
+
+async fn action(db: &DatabaseConnection, subject: Subject, id: Uuid) -> Result<Option<Action>, StoreError> {
+    let sql = format!("SELECT {ACTION} FROM bulk_action WHERE id = $1 AND subject = $2");
+    let values = vec![id.into(), subject.as_str().into()];
+    Ok(Action::find_by_statement(statement(&sql, values)).one(db).await?)
 }
 
 /// Keeps an idempotency key, in the transaction that acts.

@@ -62,7 +62,7 @@ impl Reads {
 
 const COLUMNS: &str = "
 l.id, l.status, l.reason, l.message, l.source, l.topic, l.partition, l.record_offset, l.message_type, l.saga_id, l.step,
-l.direction, l.attempts, l.redrive_of, l.first_failed_at, l.last_failed_at, l.updated_at,
+l.direction, l.attempts, l.first_failed_at, l.last_failed_at, l.updated_at,
 dead_letter_group(l.reason, l.message_type, l.step) AS group_id";
 
 /// The ids of a page. All use the same parameters, so that which of them runs is seen here alone.

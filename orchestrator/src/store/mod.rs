@@ -24,6 +24,7 @@ pub mod retention;
 pub mod shards;
 pub mod snapshot;
 pub mod tail;
+pub mod time_of_day;
 pub mod why;
 
 use std::sync::Arc;
@@ -138,6 +139,8 @@ pub struct Store {
     committing: Arc<Mutex<Committing>>,
     /// Whoever publishes. The others wait here, where they hold no connection that the engine needs.
     publishing: Arc<Mutex<()>>,
+    /// Whoever pauses or resumes a participant. The others wait here for the same reason.
+    ordering: Arc<Mutex<()>>,
 }
 
 impl Store {
@@ -173,6 +176,7 @@ impl Store {
             db: Database::connect(options).await?,
             committing: Arc::default(),
             publishing: Arc::default(),
+            ordering: Arc::default(),
         })
     }
 

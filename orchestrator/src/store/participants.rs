@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use saga_defs::ids::SagaId;
 use saga_defs::time::Timestamp;
-use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait, Value};
+use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, TransactionTrait, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit::AuditRow;
 use super::bulk::key_statement;
 use super::commit::KeyWrite;
+use super::queries::Reads;
 use super::{Store, StoreError, statement};
 use crate::engine::participants::board::{Line, Order};
 use crate::engine::participants::health::Cause;
@@ -18,7 +19,7 @@ use crate::engine::participants::health::Cause;
 /// What a process holds back, as it wrote it down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredLine {
-    /// Its base URL.
+    /// Its base URL and, after a `#`, what it drew at its start; versions before this one write the URL alone.
     pub process: String,
     /// What it holds.
     pub line: Line,
@@ -32,12 +33,11 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn participant_orders(&self) -> Result<Vec<Order>, StoreError> {
-        let sql = "SELECT participant, paused, revision, actor, reason, at FROM participant_order";
-        let rows = self.db.query_all_raw(statement(sql, vec![])).await?;
-        rows.iter().map(order).collect()
+        orders(&self.db).await
     }
 
-    /// An operator's word on a participant, with its audit line and key. Returns the order as it is now.
+    /// An operator's word on a participant, with its audit line and key. Returns the order as it is now. Words of this process
+    /// wait for each other without a connection, so that no number of them takes those that the engine needs.
     ///
     /// # Errors
     /// [`StoreError::Refused`] with the constraint `request_key_pkey` when the key is taken.
@@ -47,17 +47,8 @@ impl Store {
         audit: AuditRow,
         key: Option<&KeyWrite>,
     ) -> Result<Order, StoreError> {
+        let _alone = self.ordering.lock().await;
         let transaction = self.db.begin().await?;
-        let sql = "INSERT INTO participant_order AS old (participant, paused, revision, actor, reason, at)
-                   VALUES ($1, $2, 1, $3, $4, $5)
-                   ON CONFLICT (participant) DO UPDATE
-                   SET paused = excluded.paused, revision = old.revision + 1, actor = excluded.actor,
-                       reason = excluded.reason, at = excluded.at
-                   RETURNING participant, paused, revision, actor, reason, at";
-        let was = "SELECT paused FROM participant_order WHERE participant = $1 FOR UPDATE";
-        let was = statement(was, vec![(&*wanted.participant).into()]);
-        let was = transaction.query_one_raw(was).await?;
-        let was = was.map(|row| row.try_get::<bool>("", "paused")).transpose()?;
         let values: Vec<Value> = vec![
             (&*wanted.participant).into(),
             wanted.paused.into(),
@@ -65,6 +56,18 @@ impl Store {
             wanted.reason.as_str().into(),
             wanted.at.to_utc().into(),
         ];
+        // Makes the row if there is none, so that of two first words the second waits for the first and sees it.
+        let first = "INSERT INTO participant_order (participant, paused, revision, actor, reason, at)
+                     VALUES ($1, false, 0, $2, $3, $4) ON CONFLICT (participant) DO NOTHING";
+        let first_values = [0, 2, 3, 4].map(|place| values[place].clone());
+        transaction.execute_raw(statement(first, first_values.into())).await?;
+        let was = "SELECT paused FROM participant_order WHERE participant = $1 FOR UPDATE";
+        let was = statement(was, vec![(&*wanted.participant).into()]);
+        let was = transaction.query_one_raw(was).await?;
+        let was = was.map(|row| row.try_get::<bool>("", "paused")).transpose()?;
+        let sql = "UPDATE participant_order
+                   SET paused = $2, revision = revision + 1, actor = $3, reason = $4, at = $5 WHERE participant = $1
+                   RETURNING participant, paused, revision, actor, reason, at";
         let row = transaction.query_one_raw(statement(sql, values)).await?;
         let now = row.as_ref().map(order).transpose()?.unwrap_or_else(|| wanted.clone());
         let state =
@@ -83,10 +86,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn participant_holds(&self, after: Timestamp) -> Result<Vec<StoredLine>, StoreError> {
-        let sql = "SELECT participant, process, state, cause, since, waiting, oldest, last_answer, next_probe, seen_at
-                   FROM participant_hold WHERE seen_at > $1 ORDER BY participant, process";
-        let rows = self.db.query_all_raw(statement(sql, vec![after.to_utc().into()])).await?;
-        rows.iter().map(stored_line).collect()
+        holds(&self.db, after).await
     }
 
     /// Writes down what this process holds back now, and nothing else of it. What nobody has confirmed since `stale` goes, and
@@ -115,6 +115,38 @@ impl Store {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+impl Reads {
+    /// As [`Store::participant_orders`], for those who only look.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn participant_orders(&self) -> Result<Vec<Order>, StoreError> {
+        orders(self.db()).await
+    }
+
+    /// As [`Store::participant_holds`], for those who only look.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn participant_holds(&self, after: Timestamp) -> Result<Vec<StoredLine>, StoreError> {
+        holds(self.db(), after).await
+    }
+}
+
+async fn orders(db: &DatabaseConnection) -> Result<Vec<Order>, StoreError> {
+    let sql = "SELECT participant, paused, revision, actor, reason, at FROM participant_order";
+    let rows = db.query_all_raw(statement(sql, vec![])).await?;
+    rows.iter().map(order).collect()
+}
+
+async fn holds(db: &DatabaseConnection, after: Timestamp) -> Result<Vec<StoredLine>, StoreError> {
+    let sql =
+        "SELECT participant, process, state, cause, since, waiting, oldest, last_answer, next_probe, seen_at
+               FROM participant_hold WHERE seen_at > $1 ORDER BY participant, process";
+    let rows = db.query_all_raw(statement(sql, vec![after.to_utc().into()])).await?;
+    rows.iter().map(stored_line).collect()
 }
 
 fn write(process: &str, line: &Line, now: Timestamp) -> sea_orm::Statement {

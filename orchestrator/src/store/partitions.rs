@@ -1,9 +1,10 @@
 //! The journal's partitions: one a day, made ahead of time, so that old history can leave by dropping one.
 
 use sea_orm::{ConnectionTrait, TransactionTrait};
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
 use super::{Store, StoreError};
+use crate::engine::clock;
 
 /// So many days ahead there is always a partition.
 const DAYS_AHEAD: i64 = 7;
@@ -21,7 +22,7 @@ impl Store {
     /// ([`StoreError::TryAgain`]), or a day's rows already stand in the default
     /// partition. The other days' partitions are made all the same.
     pub async fn make_journal_partitions(&self) -> Result<(), StoreError> {
-        let today = OffsetDateTime::now_utc().date();
+        let today = clock::now().to_utc().date();
         let mut first_error = None;
         for ahead in 0..=DAYS_AHEAD {
             let day = today + Duration::days(ahead);

@@ -390,6 +390,8 @@ fn names(event: &Event) -> Option<&'static [&'static str]> {
         | Event::TimedOut(_)
         | Event::RetryDue(_)
         | Event::DeadlinePassed
+        | Event::DeadlineStopped
+        | Event::DeadlineResumed
         | Event::Unsendable { .. }
         | Event::Withheld(_)
         | Event::Quarantined { .. } => None,

@@ -35,6 +35,7 @@ pub fn read(row: &SagaLine) -> Result<Saga, serde_json::Error> {
         reason: body.reason,
         correction: body.correction,
         redriven: body.redriven,
+        uncounted: body.uncounted,
         traceparent: body.traceparent,
         started_at: row.started_at,
         updated_at: row.updated_at,

@@ -408,7 +408,7 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
               HOLD_SILENCE]
           --hold-probe-max <VALUE>
               Then it is asked one thing after 1 s, and again after twice as long, up to this [default:
-              30s] [env: HOLD_PROBE_MAX]
+              10s] [env: HOLD_PROBE_MAX]
           --allow-forced-outcomes <VALUE>
               true: bookings may force their payment's outcome, for demos and tests [default: false]
               [env: ALLOW_FORCED_OUTCOMES]

@@ -68,6 +68,10 @@ pub(crate) struct Service {
     pub(crate) stop: CancellationToken,
     pub(crate) served: JoinHandle<std::io::Result<()>>,
     pub(crate) broker: Broker,
+    /// The connections of its engine.
+    pub(crate) engine_side: Store,
+    /// Those of actions over many.
+    pub(crate) bulk_side: Bulk,
     url: String,
     db: DatabaseConnection,
     client: reqwest::Client,
@@ -142,10 +146,13 @@ impl Service {
         let engine = Arc::new(FakeEngine::new(db.clone(), definitions.clone()));
         let broker = Broker::start(&[]).unwrap();
         let store = Store::connect(&url.to_owned().into()).await.unwrap();
-        let desk = Desk::open(store.clone(), "http://here".into(), Limits::default()).await.unwrap();
-        let registrar = Registrar::new(store, definitions.clone(), broker.settings(), EMBEDDED_PARTITIONS, 1);
         let reads = Reads::connect(&url.to_owned().into()).await.unwrap();
+        let desk =
+            Desk::open(store.clone(), reads.clone(), "http://here".into(), Limits::default()).await.unwrap();
+        let engine_side = store.clone();
+        let registrar = Registrar::new(store, definitions.clone(), broker.settings(), EMBEDDED_PARTITIONS, 1);
         let bulk = Bulk::connect(&url.to_owned().into()).await.unwrap();
+        let bulk_side = bulk.clone();
         let wake = Arc::new(Notify::new());
         let stop = CancellationToken::new();
         let hands = OwnHands::new(engine.clone(), reads.clone(), options.limits.forward).unwrap();
@@ -172,7 +179,7 @@ impl Service {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
         let url = url.to_owned();
-        Self { address, engine, stop, served, broker, url, db, client }
+        Self { address, engine, stop, served, broker, engine_side, bulk_side, url, db, client }
     }
 
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
@@ -189,6 +196,11 @@ impl Service {
     /// The engine's side of the service's database.
     pub(crate) async fn store(&self) -> Store {
         Store::connect(&self.url.clone().into()).await.unwrap()
+    }
+
+    /// What the API reads with.
+    pub(crate) fn reads(&self) -> Reads {
+        Reads::new(self.db.clone())
     }
 
     /// An answer without its body, which may never end.

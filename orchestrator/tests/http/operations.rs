@@ -37,7 +37,10 @@ async fn readiness_names_what_is_missing() {
         .collect();
     let shards = "7 of 8 are owned here; shard 3 is stopped: offset 7 has vanished";
     assert_eq!(wrong, [("broker", "all brokers are down"), ("shards", shards)]);
-    service.engine.health.lock().unwrap().unpublished = MAX_UNPUBLISHED;
+    {
+        let mut health = service.engine.health.lock().unwrap();
+        (health.unpublished, health.full) = (MAX_UNPUBLISHED, true);
+    }
     assert_eq!(
         service.get("/readyz").await.problem(),
         "503 not-ready: broker: all brokers are down; backlog: 50000 records wait for the broker; shards: 7 of 8 are \
@@ -45,7 +48,7 @@ async fn readiness_names_what_is_missing() {
     );
     {
         let mut health = service.engine.health.lock().unwrap();
-        (health.unpublished, health.shards_owned) = (MAX_UNPUBLISHED - 1, 1);
+        (health.unpublished, health.full, health.shards_owned) = (MAX_UNPUBLISHED - 1, false, 1);
     }
     assert!(service.get("/readyz").await.problem().ends_with("[broker, shards]"), "no shard is read");
     assert_eq!(service.get("/livez").await.status, 200);

@@ -1,8 +1,18 @@
 //! Participants: listed, paused and resumed by hand.
 
+use futures::future::join_all;
+use orchestrator::engine::participants::Participants;
+use orchestrator::engine::participants::health::{Cause, Health, Hold, Limits};
+use orchestrator::engine::participants::parked::Parked;
+use orchestrator::participants::Desk;
+use orchestrator::store::ENGINE_CONNECTIONS;
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::{Value, json};
 
-use crate::harness::{RESOURCE, Service, USER};
+use tokio_util::sync::CancellationToken;
+
+use crate::fake_engine::now;
+use crate::harness::{RESOURCE, Service, USER, eventually};
 
 async fn shown(service: &Service, name: &str) -> Value {
     let all = service.get("/api/participants").await.json();
@@ -79,4 +89,107 @@ async fn a_saga_says_that_its_participant_is_paused() {
     let timeouts =
         why["upcoming"].as_array().unwrap().iter().filter(|next| next["what"] == "timeout").count();
     assert_eq!(timeouts, 0, "{why}");
+}
+
+/// Another process that holds this one, as it wrote it down.
+async fn held_elsewhere(service: &Service, participant: &str) {
+    let sql = "INSERT INTO participant_hold (participant, process, state, cause, since, waiting, seen_at)
+               VALUES ($1, 'http://elsewhere', 'held', 'silence', now(), 7, now())";
+    service.engine.execute(sql, vec![participant.into()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pause_that_is_over_is_answered_as_over() {
+    let service = Service::start().await;
+    let sql = "INSERT INTO participant_hold (participant, process, state, cause, since, waiting, seen_at)
+               VALUES ('payment', 'http://elsewhere', 'paused', 'operator', now(), 7, now())";
+    service.engine.execute(sql, vec![]).await.unwrap();
+    let why = json!({"reason": "because"});
+    let paused = service.post("/api/participants/payment/pause", &why).await.json();
+    assert_eq!(paused["state"], "paused");
+    let resumed = service.post("/api/participants/payment/resume", &why).await.json();
+    assert_eq!((&resumed["state"], &resumed["waiting"]), (&json!("ramping"), &json!(7)));
+}
+
+#[tokio::test]
+async fn what_another_process_holds_is_listed_and_is_no_answer_for_our_sagas() {
+    let service = Service::start().await;
+    let booking =
+        service.post("/api/bookings", &json!({"userId": USER, "resourceId": RESOURCE})).await.json();
+    held_elsewhere(&service, "booking").await;
+    assert_eq!(shown(&service, "booking").await["state"], "held");
+    let why = service.get(&format!("/api/sagas/{}/why", booking["bookingId"].as_str().unwrap())).await.json();
+    assert_eq!(why["held"], Value::Null, "{why}");
+}
+
+#[tokio::test]
+async fn whoever_looks_needs_none_of_the_engines_connections() {
+    let service = Service::start().await;
+    let booking =
+        service.post("/api/bookings", &json!({"userId": USER, "resourceId": RESOURCE})).await.json();
+    let mut taken = Vec::new();
+    for _ in 0..ENGINE_CONNECTIONS {
+        taken.push(service.engine_side.connection().begin().await.unwrap());
+    }
+    assert_eq!(shown(&service, "payment").await["state"], "answering");
+    let why = service.get(&format!("/api/sagas/{}/why", booking["bookingId"].as_str().unwrap())).await;
+    assert_eq!(why.status, 200, "{}", why.text);
+}
+
+#[tokio::test]
+async fn words_on_a_participant_wait_for_each_other_and_leave_the_engine_its_connections() {
+    let service = Service::start().await;
+    let first = service.engine.db.begin().await.unwrap();
+    let sql = "INSERT INTO participant_order (participant, paused, revision, actor, reason, at)
+               VALUES ('payment', true, 1, 'anonymous', 'the first', now())";
+    first.execute_unprepared(sql).await.unwrap();
+    let why = json!({"reason": "because"});
+    let pauses = join_all((0..8).map(|_| service.post("/api/participants/payment/pause", &why)));
+    let blocked = "SELECT pid::text AS text FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let meanwhile = async {
+        eventually("a pause waits", async || !service.texts(blocked).await.is_empty()).await;
+        let mut left = Vec::new();
+        for _ in 1..ENGINE_CONNECTIONS {
+            left.push(service.engine_side.connection().begin().await.unwrap());
+        }
+        drop(left);
+        first.commit().await.unwrap();
+    };
+    let (pauses, ()) = tokio::join!(pauses, meanwhile);
+    assert!(pauses.iter().all(|answered| answered.status == 200));
+    let before = service.texts("SELECT DISTINCT state_before::text AS text FROM audit").await;
+    assert_eq!(before, [r#"{"participant":"payment","paused":true}"#]);
+}
+
+/// A process that holds a participant, under the URL that another one has, too.
+async fn holds(service: &Service, participant: &str) -> Desk {
+    let (store, limits) = (service.store().await, Limits::default());
+    let desk = Desk::open(store, service.reads(), "http://twin".into(), limits).await.unwrap();
+    let hold = Health::Held(Hold::known(now(), Cause::Silence, now(), &limits));
+    let held = Participants::new(limits, [(participant.into(), hold)]);
+    desk.board().show(&held, &Parked::default());
+    desk
+}
+
+#[tokio::test]
+async fn processes_of_one_url_each_keep_what_they_hold() {
+    let service = Service::start().await;
+    let (one, other) = (holds(&service, "booking").await, holds(&service, "payment").await);
+    let stop = CancellationToken::new();
+    let both = [one, other.clone()].map(|desk| tokio::spawn(desk.keep(stop.clone())));
+    eventually("each sees the other's", async || {
+        let all = other.all([]).await.unwrap();
+        all.iter().filter(|participant| participant.is_held()).count() == 2
+    })
+    .await;
+    stop.cancel();
+    for one in both {
+        one.await.unwrap();
+    }
+    let rows = service.texts("SELECT participant AS text FROM participant_hold ORDER BY 1").await;
+    assert_eq!(rows, ["booking", "payment"]);
+    // Whoever comes to that URL later does not take their lines for another process's.
+    let next = Desk::open(service.store().await, service.reads(), "http://twin".into(), Limits::default());
+    assert_eq!(next.await.unwrap().all([]).await.unwrap(), []);
 }

@@ -1,5 +1,7 @@
 //! How far an action over many is, as events.
 
+use orchestrator::store::bulk::BULK_CONNECTIONS;
+use sea_orm::TransactionTrait;
 use serde_json::json;
 
 use crate::events::Listening;
@@ -52,5 +54,24 @@ async fn how_far_it_is_is_told_until_everything_has_its_outcome() {
         r#"saga_event_streams{of="action"} 0"#,
     ] {
         assert!(metrics.contains(line), "`{line}` is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_listens_needs_no_connection_of_those_that_drive() {
+    let service = Service::start().await;
+    letters(&service, 1).await;
+    let path = redrive(&service, json!({ "filter": {}, "reason": "mended" })).await;
+    let mut taken = Vec::new();
+    for _ in 0..BULK_CONNECTIONS {
+        taken.push(service.bulk_side.connection().begin().await.unwrap());
+    }
+    let mut listening = Listening::to(&service, &format!("{path}/events"), None).await;
+    assert!(told(&mut listening).await.is_some());
+    // Somebody else drives it.
+    let sql = "UPDATE bulk_action SET status = 'cancelled', updated_at = now(), finished_at = now()";
+    service.engine.execute(sql, vec![]).await.unwrap();
+    while let Some((_, line)) = told(&mut listening).await {
+        assert!(line.starts_with("running") || line.starts_with("cancelled"), "{line}");
     }
 }

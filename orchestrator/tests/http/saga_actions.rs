@@ -104,6 +104,8 @@ async fn the_owner_of_a_saga_is_told_which_revision_was_chosen() {
     let asked = String::from_utf8(asked).unwrap();
     assert!(asked.starts_with(&format!("POST /api/sagas/{}/skip ", saga.id)), "{asked}");
     assert!(asked.contains(&format!("if-match: \"{}\"\r\n", saga.revision.0)), "{asked}");
+    let traceparent = asked.lines().find(|line| line.starts_with("traceparent: 00-")).unwrap();
+    assert!(traceparent.ends_with("-00"), "what goes on by itself wants no trace: {traceparent}");
     let text = r#"{"detail":"the saga has moved on"}"#;
     let answer = format!(
         "HTTP/1.1 412 Precondition Failed\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",

@@ -7,6 +7,8 @@ use saga_defs::Data;
 use saga_defs::saga::{Outcome, Refusal, Saga};
 use saga_defs::time::Timestamp;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
 
 use crate::dead_letters::{letter, reserve};
 use crate::harness::{RESOURCE, Service, USER};
@@ -234,15 +236,35 @@ async fn each_state_says_what_it_waits_for() {
     ");
 }
 
+/// The row of a saga that another service has.
+async fn copied(saga: &Saga, from: &Service, to: &Service) {
+    let row = format!("SELECT row_to_json(s)::text AS text FROM saga s WHERE id = '{}'", saga.id);
+    let row = from.texts(&row).await.remove(0);
+    let sql = "INSERT INTO saga SELECT * FROM json_populate_record(NULL::saga, $1::text::json)";
+    to.engine.execute(sql, vec![row.into()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn whether_its_participant_is_held_says_the_owner_of_a_saga_that_backs_off() {
+    let (here, there) = (service().await, service().await);
+    let saga = fails(&there, &started(&there, "booking").await).await;
+    copied(&saga, &there, &here).await;
+    let paused = there.post("/api/participants/booking/pause", &json!({ "reason": "because" })).await;
+    assert_eq!(paused.status, 200, "{}", paused.text);
+    looks(&here, Err(ActError::NotHere { owner: Some(format!("http://{}", there.address)) }));
+    let shown = why(&here, &saga).await;
+    assert_eq!((&shown["waitsFor"], &shown["held"]["state"]), (&json!("participant"), &json!("paused")));
+    let causes = there.get("/api/why").await.json();
+    assert_eq!(causes["causes"][0]["waitsFor"], "participant", "{causes}");
+    let causes = here.get("/api/why").await.json();
+    assert_eq!(causes["causes"][0]["waitsFor"], "retry", "{causes}");
+}
+
 #[tokio::test]
 async fn the_owner_is_asked_and_if_it_is_silent_that_is_said() {
     let (here, there) = (service().await, service().await);
     let saga = started(&there, "booking").await;
-    let copied = there
-        .texts(&format!("SELECT row_to_json(s)::text AS text FROM saga s WHERE id = '{}'", saga.id))
-        .await;
-    let sql = "INSERT INTO saga SELECT * FROM json_populate_record(NULL::saga, $1::text::json)";
-    here.engine.execute(sql, vec![copied[0].clone().into()]).await.unwrap();
+    copied(&saga, &there, &here).await;
     looks(&there, Ok(Looked { wake: None, offset: Some(77) }));
     looks(&here, Err(ActError::NotHere { owner: Some(format!("http://{}", there.address)) }));
     let answered = why(&here, &saga).await;
@@ -255,6 +277,31 @@ async fn the_owner_is_asked_and_if_it_is_silent_that_is_said() {
         let because = place["because"].as_str().unwrap();
         assert!(because.contains("the process that owns the saga does not answer"), "{because}");
     }
+}
+
+#[tokio::test]
+async fn the_owner_is_asked_in_the_trace_of_who_asked() {
+    let service = service().await;
+    let saga = started(&service, "booking").await;
+    let owner = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    looks(
+        &service,
+        Err(ActError::NotHere { owner: Some(format!("http://{}", owner.local_addr().unwrap())) }),
+    );
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = service.request("GET", &format!("/api/sagas/{}/why", saga.id));
+    let answered = service.send(request.header("traceparent", traceparent));
+    let heard = async {
+        let (mut connection, _) = owner.accept().await.unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            connection.read_buf(&mut asked).await.unwrap();
+        }
+        String::from_utf8(asked).unwrap()
+    };
+    let (answered, heard) = tokio::join!(answered, heard);
+    assert!(heard.contains(&format!("traceparent: {traceparent}\r\n")), "{heard}");
+    assert_eq!(answered.status, 200, "the owner does not answer: {}", answered.text);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::definition::{Definition, StepKind};
 use crate::ids::{Attempt, Direction, Revision, SagaId};
-use crate::machine::{self, Moment, Transition, Why};
+use crate::machine::{self, Moment, Moved, Transition, Why};
 use crate::rehearsal::Move;
 use crate::render::{self, Line};
 use crate::saga::{Effect, Event, Saga, Try};
@@ -91,6 +91,7 @@ impl Both<'_> {
     fn parted(&mut self, entry: &Move, saga: SagaId, done: &Transition) -> Option<Divergence> {
         let before = self.was.take();
         let was = self.on_old(entry, saga, before.as_ref());
+        let done = &self.without_its_time(entry, done);
         let same = matches!(done, Transition::Moved(moved)
             if seen(self.old, &entry.effects) == seen(self.new, &moved.effects));
         if !same {
@@ -117,6 +118,18 @@ impl Both<'_> {
             self.is = Some(is.saga.clone());
         }
         None
+    }
+
+    /// Whether a deadline stands still or runs is about times only, as the deadline itself: what the older version says of it
+    /// moves the newer one by nothing.
+    fn without_its_time(&self, entry: &Move, done: &Transition) -> Transition {
+        match (&entry.event, done, &self.is) {
+            (Event::DeadlineStopped | Event::DeadlineResumed, Transition::Ignored(_), Some(is)) => {
+                let saga = Saga { revision: entry.revision, ..is.clone() };
+                Transition::Moved(Moved { saga, effects: Vec::new() })
+            }
+            _ => done.clone(),
+        }
     }
 
     fn on_old(&self, entry: &Move, saga: SagaId, before: Option<&Saga>) -> Transition {

@@ -30,6 +30,7 @@ impl Place {
                 ("name", "name = \"booking\""),
                 ("version", "version = 1"),
                 ("deadline", "deadline = \"15m\""),
+                ("deadline_stands_while_held", "deadline_stands_while_held = true"),
                 ("input", "input = \"booking.StartBooking\""),
                 ("step", "[[step]]"),
             ],
@@ -198,6 +199,15 @@ impl<'t> Keys<'t> {
         match number {
             Some(number) if range.contains(&number) => Some(number),
             _ => self.out_of(key, value, &format!("{:?} to {:?}", range.start(), range.end()), problems),
+        }
+    }
+
+    /// Yes or no.
+    pub(super) fn truth(&self, key: &'static str, problems: &mut Problems<'_>) -> Option<bool> {
+        let value = self.value(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(truth) => Some(*truth),
+            other => self.wrong(key, value.span(), "true or false", other, problems),
         }
     }
 

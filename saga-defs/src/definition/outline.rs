@@ -22,6 +22,7 @@ pub(crate) struct Outline {
     pub(crate) name: Option<Spanned<Arc<str>>>,
     pub(crate) version: Option<Spanned<u32>>,
     deadline: Duration,
+    deadline_stands_while_held: bool,
     pub(crate) input: Option<Spanned<Arc<str>>>,
     pub(crate) steps: Vec<StepOutline>,
 }
@@ -91,6 +92,8 @@ impl Outline {
         let version = keys
             .required("version", problems, |keys, key, problems| keys.whole(key, 1..=MAX_VERSION, problems));
         let deadline = values::duration(&keys, "deadline", DEFAULT_DEADLINE, problems);
+        let deadline_stands_while_held =
+            keys.truth("deadline_stands_while_held", problems).unwrap_or_default();
         let input = keys.required("input", problems, values::message);
         let tables = keys
             .required("step", problems, |keys, key, problems| keys.tables(key, problems))
@@ -101,7 +104,7 @@ impl Outline {
         }
         let steps =
             tables.into_iter().take(MAX_STEPS).map(|table| StepOutline::of(table, problems)).collect();
-        let outline = Self { name, version, deadline, input, steps };
+        let outline = Self { name, version, deadline, deadline_stands_while_held, input, steps };
         outline.unique_names(problems);
         order::check(&outline.steps, problems);
         outline
@@ -129,6 +132,7 @@ impl Outline {
         Some(Definition {
             id: DefinitionRef { name: self.name?.into_inner(), version: self.version?.into_inner() },
             deadline: self.deadline,
+            deadline_stands_while_held: self.deadline_stands_while_held,
             input: self.input?.into_inner(),
             steps: self.steps.into_iter().map(StepOutline::step).collect::<Option<_>>()?,
             source: source.into(),

@@ -22,6 +22,7 @@ fn write(out: &mut String, definition: &Definition) -> fmt::Result {
     writeln!(out, "name = {}", quoted(&definition.id.name))?;
     writeln!(out, "version = {}", definition.id.version)?;
     writeln!(out, "deadline = {}", duration(definition.deadline))?;
+    writeln!(out, "deadline_stands_while_held = {}", definition.deadline_stands_while_held)?;
     writeln!(out, "input = {}", quoted(&definition.input))?;
     definition.steps.iter().try_for_each(|step| write_step(out, step))
 }

@@ -51,7 +51,8 @@ pub enum Why {
     Late,
     /// A reply to a command that this saga never sends.
     Foreign,
-    /// A timer or a send failure of an attempt that is no longer the current one.
+    /// A timer or a send failure of an attempt that is no longer the current one, or of a deadline that stands still, or one
+    /// that would stop or resume a deadline that stands or runs already.
     Stale,
     /// The verb needs a stuck saga.
     NotStuck,

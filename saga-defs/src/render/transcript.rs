@@ -109,6 +109,8 @@ fn what(definition: &Definition, saga: SagaId, event: &Event) -> String {
         Event::Withheld(at) => format!("{} withheld", command(definition, *at)),
         Event::Started { .. }
         | Event::DeadlinePassed
+        | Event::DeadlineStopped
+        | Event::DeadlineResumed
         | Event::Quarantined { .. }
         | Event::LetterRedriven { .. }
         | Event::Cancel { .. }
@@ -125,6 +127,8 @@ const fn verb(event: &Event) -> &'static str {
         Event::TimedOut(_) => "timeout",
         Event::RetryDue(_) => "retry due",
         Event::DeadlinePassed => "deadline passed",
+        Event::DeadlineStopped => "deadline stopped",
+        Event::DeadlineResumed => "deadline resumed",
         Event::Unsendable { .. } => "cannot be sent",
         Event::Withheld(_) => "withheld",
         Event::Quarantined { .. } => "quarantined",
@@ -158,6 +162,8 @@ fn then(definition: &Definition, entry: &Entry<'_>) -> String {
             let participant = definition.step(at.step).map_or("its participant", |step| &step.participant);
             format!("wait for {participant}")
         }
+        Event::DeadlineStopped => "wait for a participant that is held".to_owned(),
+        Event::DeadlineResumed => "wait for the answer".to_owned(),
         _ if then.is_empty() => "back off".to_owned(),
         _ => then.join(", "),
     }
@@ -201,6 +207,8 @@ fn said(entry: &Entry<'_>) -> Option<String> {
         | Event::TimedOut(_)
         | Event::RetryDue(_)
         | Event::Withheld(_)
+        | Event::DeadlineStopped
+        | Event::DeadlineResumed
         | Event::DeadlinePassed => {
             let compensated =
                 |effect: &Effect| matches!(effect, Effect::AnnounceEnd { status: Status::Compensated });
@@ -225,6 +233,8 @@ fn in_doubt(definition: &Definition, entry: &Entry<'_>) -> bool {
         | Event::RetryDue(_)
         | Event::Withheld(_)
         | Event::DeadlinePassed
+        | Event::DeadlineStopped
+        | Event::DeadlineResumed
         | Event::Quarantined { .. }
         | Event::LetterRedriven { .. }
         | Event::Cancel { .. }

@@ -73,7 +73,8 @@ impl Course {
     fn happen(&mut self, event: Event) {
         let before = self.saga().clone();
         let at = match before.state {
-            State::Backoff { until, .. } => until,
+            // A saga that waits for its participant waits for longer.
+            State::Backoff { until, .. } if before.uncounted.since.is_none() => until.max(before.updated_at),
             _ => before.updated_at.after(Duration::from_millis(7)),
         };
         match transition(&self.definition, &before, &event, Moment::of(&before, at)) {
@@ -208,6 +209,8 @@ pub(crate) fn verbs() -> impl Strategy<Value = Event> {
     let reason = || texts().prop_map(Arc::<str>::from);
     prop_oneof![
         2 => Just(Event::DeadlinePassed),
+        2 => Just(Event::DeadlineStopped),
+        1 => Just(Event::DeadlineResumed),
         2 => refusals().prop_map(|cause| Event::Quarantined { cause }),
         3 => (0_i64..3, reason()).prop_map(|(n, reason)| {
             let letter = DeadLetterId::of_record("cluster", "p.commands", 0, n, BEGIN);

@@ -231,7 +231,13 @@ fn the_journal_tells_the_same_as_the_move() {
             prop_assert!(!sent || line.then.contains('#'), "{line:?}");
             prop_assert!(!line.what.is_empty() && !line.then.is_empty(), "{line:?}");
             let waits = matches!(step.after.state, State::Backoff { .. });
-            let other = matches!(step.event, Event::LetterRedriven { .. } | Event::Withheld(_));
+            let other = matches!(
+                step.event,
+                Event::LetterRedriven { .. }
+                    | Event::Withheld(_)
+                    | Event::DeadlineStopped
+                    | Event::DeadlineResumed
+            );
             prop_assert_eq!(line.then == "back off", waits && !other);
         }
         Ok(())

@@ -23,18 +23,26 @@ use crate::typed::{Records, texts_with_messages};
 fn recipes() -> impl Strategy<Value = Definition> {
     let compensatable = prop::collection::vec(steps(true), 0..3);
     let others = (prop::option::of(steps(false)), prop::collection::vec(steps(false), 0..3));
-    (names(), 1..=MAX_VERSION, durations(), messages(), compensatable, others)
+    let deadlines = (durations(), any::<bool>());
+    (names(), 1..=MAX_VERSION, deadlines, messages(), compensatable, others)
         .prop_filter("at least one step", |(.., first, (pivot, last))| {
             !first.is_empty() || pivot.is_some() || !last.is_empty()
         })
-        .prop_map(|(name, version, deadline, input, first, (pivot, last))| {
+        .prop_map(|(name, version, (deadline, stands), input, first, (pivot, last))| {
             let pivot = pivot.map(|step| Step { kind: StepKind::Pivot, ..step });
             let mut steps: Vec<Step> = first.into_iter().chain(pivot).chain(last).collect();
             for (at, step) in steps.iter_mut().enumerate() {
                 step.name = format!("{}{at}", step.name).into();
             }
             let id = DefinitionRef { name: name.into(), version };
-            Definition { id, deadline, input: input.into(), steps, source: "".into() }
+            Definition {
+                id,
+                deadline,
+                deadline_stands_while_held: stands,
+                input: input.into(),
+                steps,
+                source: "".into(),
+            }
         })
 }
 
@@ -183,6 +191,7 @@ const PIECES: &[&str] = &[
     "name",
     "version",
     "deadline",
+    "deadline_stands_while_held",
     "input",
     "step",
     "participant",

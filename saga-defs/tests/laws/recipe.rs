@@ -14,12 +14,14 @@ pub(crate) fn definitions() -> impl Strategy<Value = Definition> {
     let compensatable = prop::collection::vec(attempts(), 0..=3);
     let pivot = prop::option::of(attempts());
     let retriable = prop::collection::vec(attempts(), 0..=2);
-    (compensatable, pivot, retriable)
-        .prop_filter("at least one step", |(first, pivot, last)| {
+    (compensatable, pivot, retriable, any::<bool>())
+        .prop_filter("at least one step", |(first, pivot, last, _)| {
             !first.is_empty() || pivot.is_some() || !last.is_empty()
         })
-        .prop_map(|(first, pivot, last)| {
-            let mut text = "name = \"random\"\nversion = 1\ninput = \"t.Input\"\n".to_owned();
+        .prop_map(|(first, pivot, last, stands)| {
+            let mut text = format!(
+                "name = \"random\"\nversion = 1\ndeadline_stands_while_held = {stands}\ninput = \"t.Input\"\n"
+            );
             let kinds = first.iter().map(|attempts| ("compensatable", attempts));
             let kinds = kinds.chain(pivot.iter().map(|attempts| ("pivot", attempts)));
             let kinds = kinds.chain(last.iter().map(|attempts| ("retriable", attempts)));

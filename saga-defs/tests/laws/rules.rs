@@ -1,5 +1,7 @@
 //! The rules of moving: what ends mean, what is undone and in which order, attempts, and what each state says.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use saga_defs::definition::StepKind;
 use saga_defs::ids::{Attempt, Direction, StepIndex};
@@ -204,6 +206,31 @@ fn back_offs_are_as_long_as_the_policy_says() {
                 wait >= policy.initial && wait <= policy.max.mul_f64(1.0 + policy.jitter),
                 "{wait:?}"
             );
+        }
+        Ok(())
+    });
+}
+
+/// The time from being withheld, or from the word that it waits for a held participant, to whatever moves the saga next does
+/// not count, and no deadline passes in it; without the key all time counts.
+#[test]
+fn a_deadline_moves_by_the_time_that_it_stood_still() {
+    for_all_courses(|course| {
+        let stands = course.definition.deadline_stands_while_held;
+        let (mut stood, mut since) = (Duration::ZERO, None);
+        for step in &course.steps {
+            let forward = step.after.current().is_some_and(|at| at.direction == Direction::Forward);
+            let stops =
+                stands && forward && matches!(step.event, Event::Withheld(_) | Event::DeadlineStopped);
+            prop_assert!(since.is_none() || step.event != Event::DeadlinePassed);
+            if !stops && !matches!(step.event, Event::LetterRedriven { .. }) {
+                stood += since.take().map(|since| step.at.since(since)).unwrap_or_default();
+            } else if stops {
+                since.get_or_insert(step.at);
+            }
+            let expected = step.after.started_at.after(course.definition.deadline + stood);
+            let runs = forward && since.is_none();
+            prop_assert_eq!(step.after.deadline(&course.definition), runs.then_some(expected));
         }
         Ok(())
     });

@@ -32,6 +32,7 @@ fn other_times_change_no_course() {
     for_all_courses(|course| {
         let mut new = next(&course.definition);
         new.deadline *= 2;
+        new.deadline_stands_while_held = false;
         for step in &mut new.steps {
             step.timeout *= 3;
             step.retry.initial *= 2;
@@ -41,7 +42,9 @@ fn other_times_change_no_course() {
             use StepChange::{CompensationRetry, Retry, Timeout};
             matches!(
                 change,
-                Change::Deadline(_) | Change::Step { what: Timeout(_) | Retry(_) | CompensationRetry(_), .. }
+                Change::Deadline(_)
+                    | Change::DeadlineStands(_)
+                    | Change::Step { what: Timeout(_) | Retry(_) | CompensationRetry(_), .. }
             )
         };
         prop_assert!(compare(&course.definition, &new).iter().all(timing));

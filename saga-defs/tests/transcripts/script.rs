@@ -8,6 +8,7 @@
 //! | `late [undo] STEP OUTCOME`, also `duplicate` | a reply that nobody waits for, or not with certainty; no back-off is ended |
 //! | `back-off over`, `stale timeout`, `stale retry` | the timer of the back-off; the last timer of that kind once more |
 //! | `cancel`, `redrive`, `redrive corrected`, `skip`, `retry now`, `redrive letter` | an operator |
+//! | `hold`, `let go`, `wait 20m` | its participant is held and asked again while its command is out; time passes |
 //! | `deadline`, `quarantine`, `foreign reply`, `start again` | the rest of what can happen |
 //!
 //! `STEP` is a word of the step's name. `OUTCOME` is `ok`, `rejected`, `declined`, `sold-out`, `failed`, `timeout` or
@@ -113,6 +114,12 @@ impl<'a> Player<'a> {
                 }
                 self.apply(Event::RetryNow { reason });
             }
+            ["hold"] => self.apply(Event::DeadlineStopped),
+            ["let", "go"] => self.apply(Event::DeadlineResumed),
+            ["wait", long] => {
+                let long = humantime::parse_duration(long).expect("a length of time");
+                self.now = self.now.after(long);
+            }
             ["deadline"] => self.apply(Event::DeadlinePassed),
             ["quarantine"] => {
                 self.apply(Event::Quarantined { cause: Refusal::new("invalid_row", "NUL in text") })
@@ -173,7 +180,7 @@ impl<'a> Player<'a> {
 
     fn end_back_off(&mut self, phrase: &str) {
         let State::Backoff { next, until } = self.saga.state else { panic!("{phrase}: no back-off") };
-        self.now = until;
+        self.now = until.max(self.now);
         self.last_retry = Some(next);
         self.apply(Event::RetryDue(next));
     }

@@ -1,5 +1,6 @@
 //! `sagactl redrive …` and `sagactl saga-action …`: acts on many, at a pace.
 
+mod follow;
 mod progress;
 mod show;
 mod start;

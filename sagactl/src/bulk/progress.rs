@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use saga_client::{BulkAction, BulkActionId, BulkStatus};
 
+use super::follow::Follow;
 use super::{Kind, show};
 use crate::failure::{Exit, Failure};
 use crate::output::note;
@@ -15,11 +16,9 @@ use crate::words::{count, plain};
 pub(super) async fn watch(session: &Session, kind: Kind, id: BulkActionId) -> Result<Exit, Failure> {
     let bar = std::io::stderr().is_terminal().then(bar);
     let mut told = String::new();
-    let mut events = kind.watch(session, id);
+    let mut follow = Follow::new(session, kind, id);
     let mut last = None;
-    loop {
-        let heard = events.next().await;
-        let Some(action) = kind.or_missing(session, heard).await? else { break };
+    while let Some(action) = follow.next().await? {
         let line = line(&action);
         if line != told {
             match &bar {

@@ -6,6 +6,7 @@ use saga_client::{
     StartSagaAction,
 };
 
+use super::follow::Follow;
 use super::{Kind, progress, show};
 use crate::arguments::{Because, object, one_of};
 use crate::ask::go_on;
@@ -119,6 +120,7 @@ async fn begin(
     pace: &Pace,
     start: impl AsyncFn(bool) -> Result<BulkAction, saga_client::Error>,
 ) -> Result<Exit, Failure> {
+    let mut asked_about = None;
     if pace.dry_run || !pace.yes {
         let asked = start(true).await;
         let examined = examined(session, kind, kind.or_missing(session, asked).await?).await?;
@@ -130,10 +132,11 @@ async fn begin(
             return Ok(Exit::Done);
         }
         go_on(&told(kind, &examined), false)?;
+        asked_about = Some(examined.selected);
     }
     let started = start(false).await;
     let started = kind.or_missing(session, started).await?;
-    note(&format!("{} {}", plain(&started.action), count(u64::from(started.selected), kind.of())));
+    note(&begun(kind, &started, asked_about));
     if pace.watch {
         return progress::watch(session, kind, started.id).await;
     }
@@ -146,18 +149,26 @@ async fn begin(
 
 /// The dry run when it has looked at everything.
 async fn examined(session: &Session, kind: Kind, mut run: BulkAction) -> Result<BulkAction, Failure> {
-    let mut events = kind.watch(session, run.id);
+    let mut follow = Follow::new(session, kind, run.id);
     while run.finished_at.is_none() {
-        let told = events.next().await;
-        let Some(told) = kind.or_missing(session, told).await? else { break };
+        let Some(told) = follow.next().await? else { break };
         run = told;
     }
     Ok(run)
 }
 
-/// What would be done, in one line.
+/// What is begun, in one line. It chooses anew: what came or went since somebody was asked is said.
+fn begun(kind: Kind, started: &BulkAction, asked_about: Option<u32>) -> String {
+    let text = format!("{} {}", plain(&started.action), count(u64::from(started.selected), kind.of()));
+    match asked_about.filter(|asked| *asked != started.selected) {
+        Some(asked) => format!("{text}; when you were asked, there were {asked}"),
+        None => text,
+    }
+}
+
+/// What would be done as things are now, in one line.
 fn told(kind: Kind, run: &BulkAction) -> String {
-    let mut text = format!("{} {}", plain(&run.action), count(u64::from(run.selected), kind.of()));
+    let mut text = format!("{} {} as of now", plain(&run.action), count(u64::from(run.selected), kind.of()));
     let Some(DryRun { would_send, would_not_send, .. }) = &run.found else { return text };
     if *would_send != run.selected {
         let why = would_not_send.iter().map(|(why, many)| format!("{many} {}", plain(why).replace('_', " ")));

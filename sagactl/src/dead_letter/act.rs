@@ -128,9 +128,16 @@ impl Edit {
             Err(error) => return Err(missing(session, error).await),
         };
         let before = value_of(letter)?;
-        let after = match &self.value {
-            Some(text) => Some(object(text, "--value")?).filter(|fields| *fields != before),
-            None => edited(&before)?,
+        let (after, typed) = match &self.value {
+            Some(text) => (Some(object(text, "--value")?).filter(|fields| *fields != before), None),
+            None => {
+                let typed = edited(&before)?;
+                (typed.as_ref().map(|typed| typed.fields.clone()), typed)
+            }
+        };
+        let kept = |failure: Failure| match typed {
+            Some(typed) => typed.kept(failure),
+            None => failure,
         };
         let Some(after) = after else {
             note("nothing was changed, and nothing was sent");
@@ -141,14 +148,16 @@ impl Edit {
             note("a dry run: nothing was sent");
             return Ok(Exit::Done);
         }
-        go_on("send it in place of the original", self.yes)?;
+        if let Err(failure) = go_on("send it in place of the original", self.yes) {
+            return Err(kept(failure));
+        }
         let mut act = Act::because(self.because.reason).value(after);
         if let Some(key) = self.because.idempotency_key {
             act = act.idempotency_key(key);
         }
         match letters.redrive(self.letter, &act).await {
             Ok(letter) => print_one(session, &letter)?,
-            Err(error) => return Err(missing(session, error).await),
+            Err(error) => return Err(kept(missing(session, error).await)),
         }
         Ok(Exit::Done)
     }

@@ -55,9 +55,6 @@ fn told(letter: &DeadLetter, wide: bool) -> String {
     if let Some(key) = &letter.key_text {
         pair("key", &plain(key));
     }
-    if let Some(of) = item.redrive_of {
-        pair("copy of", &of.to_string());
-    }
     if wide {
         for header in &letter.headers {
             let value = header.text.as_ref().or(header.value.as_ref()).map_or("-", String::as_str);

@@ -5,7 +5,7 @@ use saga_client::{Act, Error, Page, Saga, SagaId};
 
 use super::list::{print_one, print_page};
 use super::look::missing;
-use super::watch::finish;
+use super::watch::{finish, settle};
 use crate::arguments::{Because, Waiting, object};
 use crate::ask::go_on;
 use crate::failure::{Exit, Failure};
@@ -73,6 +73,10 @@ async fn on_each(
     if several && plain.if_revision.is_some() {
         return Err(Failure::usage("--if-revision is of one saga, and several are named"));
     }
+    if several && plain.waiting.watch {
+        return Err(Failure::usage("--watch shows one saga, and several are named")
+            .next("say --wait to wait for all of them, or `sagactl saga watch` to watch one"));
+    }
     if several {
         let many = u64::try_from(plain.sagas.len()).unwrap_or(u64::MAX);
         go_on(&format!("{verb} {}", count(many, "saga")), plain.yes)?;
@@ -108,6 +112,10 @@ async fn on_each(
         }
         print_one(session, saga)?;
         return Ok(Exit::Done);
+    }
+    if plain.waiting.wait {
+        let ended = settle(session, &mut moved, &plain.waiting).await?;
+        failed = failed.or(ended);
     }
     print_page(session.output, &Page { items: moved, next_cursor: None })?;
     Ok(failed.unwrap_or(Exit::Done))

@@ -62,6 +62,31 @@ pub(crate) async fn finish(session: &Session, saga: SagaId, waiting: &Waiting) -
     outcome(&seen)
 }
 
+/// Waits for the end of each of these sagas, no longer than was asked for in all. How the command ends for the first that
+/// does not complete; of each that is stuck or not done in time it is told.
+pub(crate) async fn settle(
+    session: &Session,
+    sagas: &mut [Saga],
+    waiting: &Waiting,
+) -> Result<Option<Exit>, Failure> {
+    let until = Instant::now() + waiting.timeout.min(FOR_EVER);
+    let mut worst = None;
+    for saga in sagas {
+        let left = until.saturating_duration_since(Instant::now());
+        *saga = match session.client.sagas().settled(saga.saga_id, left).await {
+            Ok(seen) => seen,
+            Err(error) => return Err(missing(session, error).await),
+        };
+        let exit = outcome(saga).unwrap_or_else(|failure| {
+            let exit = failure.exit();
+            failure.tell();
+            exit
+        });
+        worst = worst.or(Some(exit).filter(|exit| *exit != Exit::Done));
+    }
+    Ok(worst)
+}
+
 /// A saga that is watched, and how far that was told.
 struct Watched<'a> {
     session: &'a Session,
@@ -203,7 +228,9 @@ async fn everything(session: &Session, watch: Watch, until: Instant) -> Result<E
             Ok(Ok(None)) | Err(_) => return Ok(Exit::Done),
             Ok(Err(error)) => return Err(session.failed(error).await),
         };
-        let line = line(session, &mut tellers, &told).await;
+        let Ok(line) = timeout_at(until, line(session, &mut tellers, &told)).await else {
+            return Ok(Exit::Done);
+        };
         session.output.item(&told, || told.saga_id.to_string(), || line)?;
     }
 }

@@ -64,6 +64,8 @@ pub struct Rows {
     pub audit: Vec<AuditRow>,
     /// Every change of a shard's row, in order: the witness of who committed under which epoch.
     pub updates: Vec<Update>,
+    /// How many sagas a step of a walk looks at.
+    pub looked_at: usize,
     wrong: Option<Wrong>,
 }
 
@@ -90,6 +92,7 @@ impl Rows {
             letters: Letters::default(),
             audit: Vec::new(),
             updates: Vec::new(),
+            looked_at: LOOKED_AT,
             wrong,
         }
     }
@@ -313,7 +316,8 @@ impl Rows {
 
     /// As `Store::open_sagas`, a few at a time.
     pub fn open_sagas(&self, shards: &[Shard], first: Uuid) -> OpenSagas {
-        let looked: Vec<&SagaWrite> = self.sagas.range(first..).map(|(_, row)| row).take(LOOKED_AT).collect();
+        let looked: Vec<&SagaWrite> =
+            self.sagas.range(first..).map(|(_, row)| row).take(self.looked_at).collect();
         let waits = |row: &&&SagaWrite| {
             row.finished_at.is_none()
                 && row.status != Status::Stuck

@@ -1,7 +1,7 @@
 //! A participant's database: its inbox, its effects, and the books of a service outside. One call is one transaction. What
 //! is done with a command is the decision of `saga_defs::participant::admit`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use messaging::Record;
 use messaging::headers::{CommandHeaders, OutcomeKind, ReplyHeaders};
@@ -51,6 +51,8 @@ pub struct Books {
     effects: Vec<Effect>,
     /// What the service outside was asked for, by idempotency key; `false`: it refused.
     outside: BTreeMap<CommandId, bool>,
+    /// What the service outside has refused, by command and how often an operator had sent it on its way anew.
+    said_no: BTreeSet<(CommandId, u32)>,
 }
 
 /// What a command comes to in its first transaction.
@@ -175,10 +177,12 @@ impl Books {
         }
     }
 
-    /// Asks the service outside, under the command's id: it does nothing twice, and nothing that was undone before.
+    /// Asks the service outside, under the command's id: it does nothing twice, nothing that was undone before, and nothing that it
+    /// has refused before an operator had it tried again.
     pub fn call(&mut self, command: &CommandHeaders, manners: &Manners, world: &World) -> Manner {
-        let manner = manners.of(command, world.is_calm());
         let own = command.command_id;
+        let refused = self.said_no.contains(&(own, command.redrive));
+        let manner = if refused { Manner::Reject } else { manners.of(command, world.is_calm()) };
         match manner {
             Manner::Do | Manner::DoInSilence if !self.outside.contains_key(&own) => {
                 let undoes = command.direction == Direction::Compensation;
@@ -193,7 +197,10 @@ impl Books {
                     self.effects.push(effect(command, world.now()));
                 }
             }
-            Manner::Do | Manner::DoInSilence | Manner::Reject | Manner::Fail => {}
+            Manner::Reject => {
+                self.said_no.insert((own, command.redrive));
+            }
+            Manner::Do | Manner::DoInSilence | Manner::Fail => {}
         }
         manner
     }

@@ -5,4 +5,5 @@ mod claims;
 mod harness;
 mod order;
 mod refusals;
+mod stall;
 mod vanished;

@@ -2,6 +2,7 @@
 //! were not told that it was accepted, and remember everything.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -36,6 +37,7 @@ pub(crate) struct Clients {
     rate: f64,
     seed: u64,
     stop: CancellationToken,
+    gentle: AtomicBool,
     log: Mutex<Vec<Start>>,
     /// A resource of which there is nothing left.
     pub(crate) sold_out: Uuid,
@@ -46,7 +48,13 @@ impl Clients {
     pub(crate) fn new(rate: u32, seed: u64) -> Self {
         let (stop, log) = (CancellationToken::new(), Mutex::default());
         let sold_out = Random::seeded(!seed).uuid();
-        Self { rate: f64::from(rate), seed, stop, log, sold_out }
+        Self { rate: f64::from(rate), seed, stop, gentle: AtomicBool::new(false), log, sold_out }
+    }
+
+    /// From now on only bookings that go well. Of those before, some are at their last attempts by now; where they are the only
+    /// ones left, a participant that cannot serve them looks as one that is away, and is asked ever less.
+    pub(crate) fn become_gentle(&self) {
+        self.gentle.store(true, Ordering::Relaxed);
     }
 
     /// No further bookings; those asked for are brought to an answer.
@@ -103,7 +111,8 @@ impl Clients {
 
     /// The booking of that number, and how it has to end.
     fn wish(&self, number: u64, user: Uuid, resource: Uuid) -> (BookingRequest, Option<End>) {
-        let (forced, end) = match number % 40 {
+        let kind = if self.gentle.load(Ordering::Relaxed) { 0 } else { number % 40 };
+        let (forced, end) = match kind {
             3 | 13 | 23 | 33 => (Some("declined"), Some(End::Compensated)),
             7 | 17 | 27 => (Some("unavailable"), Some(End::Completed)),
             19 => (None, Some(End::Compensated)),
@@ -112,7 +121,7 @@ impl Clients {
             37 => (Some("no_reply"), None),
             _ => (None, Some(End::Completed)),
         };
-        let resource = if number % 40 == 19 { self.sold_out } else { resource };
+        let resource = if kind == 19 { self.sold_out } else { resource };
         (BookingRequest { user, resource, forced, key: Some(user.to_string()), wait_s: None }, end)
     }
 

@@ -15,7 +15,7 @@ use super::nemesis::{self, Injection};
 use super::options::Options;
 use crate::oracle::evidence::{Tolerance, Used};
 use crate::oracle::judge::Violation;
-use crate::oracle::{all_ended, ask};
+use crate::oracle::{all_ended, ask, ended};
 use crate::random::Random;
 use crate::scenario::verified;
 use crate::wait::eventually;
@@ -105,7 +105,7 @@ fn error_as_violation(error: &anyhow::Error) -> Violation {
 
 type Calm = Vec<(Timestamp, Timestamp)>;
 
-/// Calm, harm, healing, calm; gives the times in which something had to end in every five seconds.
+/// Calm, harm, healing, calm, and until all of that has ended bookings that go well; gives the times in which something had to end in every five seconds.
 async fn story(field: &Field, plan: &Plan<'_>, injections: &Mutex<Vec<Injection>>) -> (Result<()>, Calm) {
     let warm = eventually("clients are served", WARM_LIMIT, async || {
         Ok((field.clients.accepted() >= WARM).then_some(()))
@@ -126,7 +126,9 @@ async fn story(field: &Field, plan: &Plan<'_>, injections: &Mutex<Vec<Injection>
     let between = all.windows(2).map(|pair| (pair[0].healed.after(plan.settles()), pair[1].at));
     calm.extend(between.filter(|(from, to)| from < to));
     calm.push((settled, now()));
-    (raged.and(healed), calm)
+    field.clients.become_gentle();
+    let ended = ended(&field.stack, Some(now()), END_LIMIT).await;
+    (raged.and(healed).and(ended), calm)
 }
 
 /// Takes down what each process holds at its worst.

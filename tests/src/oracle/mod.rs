@@ -9,6 +9,7 @@ pub mod watch;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use saga_defs::time::Timestamp;
 use sea_orm::Value;
 
 use crate::load::Accepted;
@@ -115,18 +116,31 @@ pub async fn ask(
 /// # Errors
 /// Some have not, within `limit`; the text names a few.
 pub async fn all_ended(stack: &Stack, limit: Duration) -> Result<()> {
-    let query = "SELECT count(*) AS n FROM saga WHERE status NOT IN ('completed', 'compensated')";
+    ended(stack, None, limit).await
+}
+
+/// Waits until every saga has ended that was started before this moment, or just every saga.
+///
+/// # Errors
+/// Some have not, within `limit`; the text names a few.
+pub async fn ended(stack: &Stack, before: Option<Timestamp>, limit: Duration) -> Result<()> {
+    const OPEN: &str =
+        "status NOT IN ('completed', 'compensated') AND started_at < coalesce($1::timestamptz, 'infinity')";
+    let before: Value = before.map(|before| before.to_string()).into();
+    let query = format!("SELECT count(*) AS n FROM saga WHERE {OPEN}");
     let mut open = 0;
     let ended = eventually("every saga ends", limit, async || {
-        open = stack.sagas.number(query, vec![]).await?;
+        open = stack.sagas.number(&query, vec![before.clone()]).await?;
         Ok((open == 0).then_some(()))
     });
     let ended = ended.await;
     if ended.is_err() {
-        let samples = "SELECT id || ' ' || status || ' at ' || coalesce(step, '?') || ', wakes at ' \
-                       || coalesce(wake_at::text, '?') || ', updated ' || updated_at AS text FROM saga \
-                       WHERE status NOT IN ('completed', 'compensated') ORDER BY id LIMIT 10";
-        let samples = stack.sagas.texts(samples, vec![]).await?;
+        let samples = format!(
+            "SELECT id || ' ' || status || ' at ' || coalesce(step, '?') || ', wakes at ' \
+             || coalesce(wake_at::text, '?') || ', updated ' || updated_at AS text FROM saga \
+             WHERE {OPEN} ORDER BY id LIMIT 10"
+        );
+        let samples = stack.sagas.texts(&samples, vec![before]).await?;
         return ended.with_context(|| format!("{open} are open, e.g.\n{}", samples.join("\n")));
     }
     Ok(())

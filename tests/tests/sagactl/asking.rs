@@ -159,6 +159,13 @@ fn what_has_moved_on_is_left_alone() {
         error: --if-revision is of one saga, and several are named
         ---- exit 2
         ");
+        let several = ["saga", "cancel", &saga, &saga, "--reason", "x", "--watch", "--yes"];
+        assert_snapshot!(sagactl(stack, &several).await?.told(), @r"
+        ---- stderr
+        error: --watch shows one saga, and several are named
+        next: say --wait to wait for all of them, or `sagactl saga watch` to watch one
+        ---- exit 2
+        ");
         Ok(())
     });
 }

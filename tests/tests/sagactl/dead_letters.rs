@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 use insta::assert_snapshot;
+use tests::folder::Folder;
 use tests::scenario::on_shared_stack;
 use tests::stack::Stack;
 use tests::stand_in::Manner::{Do, Reject};
 
-use crate::ran::{program, run, sagactl, travel};
+use crate::ran::{Ran, program, run, sagactl, travel};
 
 /// A saga that is stuck on its postcard, and the letter of it.
 async fn stuck(stack: &Stack, traveller: &str) -> Result<(String, String)> {
@@ -66,29 +67,56 @@ fn a_letter_is_listed_shown_and_redriven() {
     });
 }
 
+/// `dead-letter edit` with an editor of the test's, in a folder of its own for what it keeps.
+struct Desk<'a> {
+    stack: &'a Stack,
+    letter: String,
+    folder: Folder,
+}
+
+impl<'a> Desk<'a> {
+    fn new(stack: &'a Stack, letter: String) -> Result<Self> {
+        Ok(Self { stack, letter, folder: Folder::open(None, "edited-")? })
+    }
+
+    async fn edit(&self, editor: &str, more: &[&str]) -> Result<Ran> {
+        let edit = ["dead-letter", "edit", &self.letter, "--reason", "her name was wrong"];
+        let mut command = program(self.stack, &edit)?;
+        command.args(more).env("EDITOR", editor).env("PATH", std::env::var("PATH").unwrap_or_default());
+        command.env("TMPDIR", &self.folder.path);
+        run(command).await
+    }
+
+    /// What was typed is kept where nothing came of it: takes it away.
+    fn kept(&self) -> Result<Vec<String>> {
+        let mut texts = Vec::new();
+        for entry in std::fs::read_dir(&self.folder.path)? {
+            let path = entry?.path();
+            texts.push(std::fs::read_to_string(&path)?);
+            std::fs::remove_file(path)?;
+        }
+        Ok(texts)
+    }
+}
+
 #[test]
 fn a_letter_is_edited() {
     on_shared_stack(async |stack| {
         let (saga, letter) = stuck(stack, "Ctl-Kim").await?;
-        let edit = ["dead-letter", "edit", &letter, "--reason", "her name was wrong"];
-        let with_editor = |editor: &str, more: &[&str]| -> Result<_> {
-            let mut command = program(stack, &edit)?;
-            command.args(more).env("EDITOR", editor).env("PATH", std::env::var("PATH").unwrap_or_default());
-            Ok(command)
-        };
-        assert_snapshot!(run(with_editor("true", &[])?).await?.told(), @r"
+        let desk = Desk::new(stack, letter)?;
+        assert_snapshot!(desk.edit("true", &[]).await?.told(), @r"
         ---- stderr
         nothing was changed, and nothing was sent
         ---- exit 0
         ");
-        assert_snapshot!(run(with_editor("false", &[])?).await?.told(), @r"
+        assert_snapshot!(desk.edit("false", &[]).await?.told(), @r"
         ---- stderr
         error: nothing was sent: the editor ended with exit status: 1
         next: set EDITOR to an editor, or give the value with --value JSON
         ---- exit 1
         ");
         let renamed = "sed -i s/Ctl-Kim/Ctl-Kay/";
-        assert_snapshot!(run(with_editor(renamed, &["--dry-run"])?).await?.told(), @r#"
+        assert_snapshot!(desk.edit(renamed, &["--dry-run"]).await?.told(), @r#"
         ---- stderr
           {
           "sagaId": "ID",
@@ -98,7 +126,7 @@ fn a_letter_is_edited() {
         a dry run: nothing was sent
         ---- exit 0
         "#);
-        assert_snapshot!(run(with_editor(renamed, &[])?).await?.told(), @r#"
+        assert_snapshot!(desk.edit(renamed, &[]).await?.told(), @r#"
         ---- stderr
           {
           "sagaId": "ID",
@@ -108,11 +136,29 @@ fn a_letter_is_edited() {
         send it in place of the original
         error: nobody can be asked here, and nothing was done
         next: say --yes to go on without being asked
+        next: what you typed is in FILE: go on from there with --value @FILE
         ---- exit 2
         "#);
-        let mistyped = run(with_editor("sed -i s/Ctl-Kim.*/7/", &["--yes"])?).await?;
+        assert!(matches!(desk.kept()?.as_slice(), [text] if text.contains("Ctl-Kay")));
+        assert_eq!(desk.edit(renamed, &["--yes"]).await?.code, 0);
+        assert_eq!(desk.kept()?, Vec::<String>::new());
+        stack.api()?.saga_is(saga.parse()?, "completed").await?;
+        assert!(
+            stack.stand_in("travel").await?.ledger(saga.parse()?).await?.contains("SendPostcard for Ctl-Kay")
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn what_was_typed_wrongly_is_kept() {
+    on_shared_stack(async |stack| {
+        let (_, letter) = stuck(stack, "Ctl-Kim").await?;
+        let desk = Desk::new(stack, letter)?;
+        let mistyped = desk.edit("sed -i s/Ctl-Kim.*/7/", &["--yes"]).await?;
         assert!(mistyped.err.contains("nothing was sent: it is no JSON"), "{mistyped:?}");
-        assert_snapshot!(run(with_editor("sed -i s/\\\"Ctl-Kim\\\"/7/", &["--yes"])?).await?.told(), @r#"
+        assert!(matches!(desk.kept()?.as_slice(), [text] if text.contains("\"traveller\": \"7\n")));
+        assert_snapshot!(desk.edit("sed -i s/\\\"Ctl-Kim\\\"/7/", &["--yes"]).await?.told(), @r#"
         ---- stderr
           {
           "sagaId": "ID",
@@ -123,13 +169,10 @@ fn a_letter_is_edited() {
         error: what was asked for is wrong
           value.traveller: expected a string, found 7
         next: correct what is named above and ask again; nothing was done
+        next: what you typed is in FILE: go on from there with --value @FILE
         ---- exit 1
         "#);
-        assert_eq!(run(with_editor(renamed, &["--yes"])?).await?.code, 0);
-        stack.api()?.saga_is(saga.parse()?, "completed").await?;
-        assert!(
-            stack.stand_in("travel").await?.ledger(saga.parse()?).await?.contains("SendPostcard for Ctl-Kay")
-        );
+        assert!(matches!(desk.kept()?.as_slice(), [text] if text.contains("\"traveller\": 7")));
         Ok(())
     });
 }

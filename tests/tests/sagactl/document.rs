@@ -8,8 +8,9 @@ use anyhow::{Context, Result, ensure};
 use saga_client::{
     Act, AuditEntry, Booking, BookingStatus, BulkAction, BulkItem, Causes, CheckedDefinition, Client, Course,
     DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterItem, Definition, DefinitionList, HistoryItem,
-    NewDefinition, Page, Participant, Plan, Problem, Saga, SagaEvent, SagaFilter, SagaStatus, SagaVerb,
-    StartBooking, StartRedrive, StartSaga, StartSagaAction, StepStatus, Why,
+    NewDefinition, Page, Participant, ParticipantState, Plan, Problem, Saga, SagaEvent, SagaFilter,
+    SagaStatus, SagaVerb, StartBooking, StartRedrive, StartSaga, StartSagaAction, StepStatus, UpcomingKind,
+    WaitsFor, Why,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -174,6 +175,9 @@ fn the_client_takes_everything_that_the_service_may_say() {
         document.holds::<Page<AuditEntry>>("AuditPage")?;
         document.words("SagaStatus", SagaStatus::KNOWN)?;
         document.words("StepStatus", StepStatus::KNOWN)?;
+        document.words("WaitsFor", WaitsFor::KNOWN)?;
+        document.words("UpcomingKind", UpcomingKind::KNOWN)?;
+        document.words("ParticipantState", ParticipantState::KNOWN)?;
         document.words("BookingStatus", BookingStatus::KNOWN)
     });
 }

@@ -49,7 +49,7 @@ fn many_letters_are_redriven() {
         "#);
         assert_snapshot!(sagactl(stack, &start).await?.told(), @r"
         ---- stderr
-        redrive 3 dead letters
+        redrive 3 dead letters as of now
         error: nobody can be asked here, and nothing was done
         next: say --yes to go on without being asked
         ---- exit 2
@@ -119,7 +119,7 @@ fn one_verb_on_many_sagas() {
         start.extend(sagas.iter().map(String::as_str));
         assert_snapshot!(sagactl(stack, &start).await?.told(), @r"
         ---- stderr
-        skip 2 sagas
+        skip 2 sagas as of now
         error: nobody can be asked here, and nothing was done
         next: say --yes to go on without being asked
         ---- exit 2

@@ -65,6 +65,7 @@ fn steady(text: &str) -> String {
         [
             (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
             (r"http://[0-9.]+:[0-9]+/?", "URL"),
+            (r"/\S*/sagactl-\w+\.json", "FILE"),
             (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z", "WHEN"),
             (r"\b\d+(\.\d+)? (ms|s|min|h|d)\b", "TIME"),
             (r"\bback off [\dmsh ]*\d(ms|[smh])\b", "back off TIME"),

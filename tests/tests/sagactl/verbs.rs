@@ -114,19 +114,17 @@ fn several_are_counted_and_asked_for() {
         ---- exit 2
         ");
         assert_eq!(stack.api()?.saga(stuck[0].parse()?).await?["status"], "stuck");
-        let yes: Vec<&str> = redrive.iter().copied().chain(["--yes", "-o", "id"]).collect();
+        let yes: Vec<&str> = redrive.iter().copied().chain(["--yes", "--wait"]).collect();
         assert_snapshot!(sagactl(stack, &yes).await?.told(), @r"
-        ID
-        ID
+        SAGA  STATUS  DEFINITION  AGE  AT  REASON
+        ID  completed  quick-trip v1  TIME  -  -
+        ID  completed  quick-trip v1  TIME  -  -
         ---- stderr
         redrive 3 sagas
         error: no saga has the id ID
         next: sagactl saga list
         ---- exit 1
         ");
-        for saga in stuck {
-            stack.api()?.saga_is(saga.parse()?, "completed").await?;
-        }
         Ok(())
     });
 }

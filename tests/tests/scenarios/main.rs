@@ -2,9 +2,12 @@
 //! crate's folder says what is where.
 #![cfg(test)]
 
+mod clocks;
 mod crashes;
+mod defects;
 mod definitions;
 mod failover;
+mod floods;
 mod letters;
 mod lookers;
 mod messages;

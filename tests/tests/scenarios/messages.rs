@@ -159,6 +159,24 @@ fn poisoned_replies_are_kept_and_harm_nobody() {
     });
 }
 
+#[test]
+fn a_flood_of_headers_and_a_long_key_are_kept_and_harm_nobody() {
+    on_shared_stack(async |stack| {
+        let saga = waiting_trip(stack, "Flora").await?;
+        let good = reply(stack, saga, "book-train", "travel.TrainBooked", json!({"seat": "9B"}))?;
+        let mut crowded = good.clone();
+        for number in 0..10_000 {
+            crowded.headers.push(format!("x-{number}"), "y");
+        }
+        let long = Record { key: Some(vec![b'k'; 64 * 1024]), headers: Headers::new(), ..good.clone() };
+        stack.publish(vec![crowded.clone(), long.clone(), good]).await?;
+        kept(stack, &crowded, "undecodable", "orchestrator").await?;
+        kept(stack, &long, "undecodable", "orchestrator").await?;
+        stack.api()?.saga_is(saga, "completed").await?;
+        Ok(())
+    });
+}
+
 /// Waits for the dead letter of this record, at the API and on the topic, and holds it against the record byte for byte.
 async fn kept(stack: &Stack, record: &Record, reason: &str, source: &str) -> Result<Value> {
     let exported = eventually("the letter is on the topic", SOON, async || {

@@ -1,5 +1,7 @@
 //! What operators do to sagas of a definition that nobody at the orchestrator has heard of.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use insta::assert_snapshot;
 use saga_defs::ids::SagaId;
@@ -8,7 +10,8 @@ use tests::scenario::{on_own_stack, on_shared_stack};
 use tests::stack::{Options, Stack};
 use tests::stand_in::Manner::{Do, Fail, LoseReply, Reject, Wait};
 use tests::story::transcript;
-use tests::wait::{SOON, becomes};
+use tests::wait::{SOON, becomes, eventually};
+use tokio::time::Instant;
 
 #[test]
 fn a_trip_goes_its_way() {
@@ -165,6 +168,46 @@ fn a_deadline_cancels() {
         book-train undone -> compensated         deadline_exceeded
 
         agency: BookTrain for Hedy, CancelTrain for Hedy
+        ");
+        Ok(())
+    });
+}
+
+/// One that does not say so is cancelled; the time of the other stands still, also while nobody looks.
+#[test]
+fn a_deadline_stands_still_while_its_participant_is_paused() {
+    on_own_stack(Options::default(), async |stack| {
+        let api = stack.api()?;
+        let because = json!({"reason": "it is moved"});
+        api.post("/api/participants/travel/pause", &because).await?.expect(200)?;
+        let brief = travel(stack, "brief-trip", "Ida", &[]).await?;
+        let lasting = travel(stack, "lasting-trip", "Lise", &[]).await?;
+        let began = Instant::now();
+        api.saga_is(brief, "compensated").await?;
+        stack.orchestrator()?.service.kill()?;
+        let api = stack.start_orchestrator().await?.api.clone();
+        let deadline = Duration::from_secs(4);
+        eventually("the deadline would be over", SOON, async || {
+            Ok((began.elapsed() > deadline + Duration::from_secs(2)).then_some(()))
+        })
+        .await?;
+        api.saga_is(lasting, "running").await?;
+        api.post("/api/participants/travel/resume", &because).await?.expect(200)?;
+        api.saga_is(lasting, "completed").await?;
+        let told = [trip(stack, brief).await?, trip(stack, lasting).await?].join("\n\n");
+        assert_snapshot!(told, @r"
+        start                  -> book-train #1
+        book-train #1 withheld -> wait for travel
+        deadline passed        -> compensated      deadline_exceeded
+
+        agency: nothing
+
+        start                  -> book-train #1
+        book-train #1 withheld -> wait for travel
+        book-train #1 due      -> book-train #1
+        book-train succeeded   -> completed
+
+        agency: BookTrain for Lise
         ");
         Ok(())
     });

@@ -142,3 +142,26 @@ fn a_participant_is_paused_and_resumed_by_hand() {
         Ok(())
     });
 }
+
+#[test]
+fn a_slow_participant_is_slow_for_its_own_sagas_alone() {
+    let slow = Options { gateway_latency_ms: 4_000, ..Options::default() };
+    on_own_stack(slow, async |stack| {
+        let api = stack.api()?;
+        stack.stand_in("travel").await?;
+        let mut accepted = Vec::new();
+        book(&api, &mut accepted, 3 * CROWD).await?;
+        for _ in 0..CROWD {
+            let trip = api.start_saga("quick-trip", json!({"traveller": "Quinn"})).await?;
+            api.saga_is(trip, "completed").await?;
+        }
+        // Those that began before all of them are not done yet.
+        let paying = "SELECT count(*) AS n FROM saga WHERE step = 'charge-payment' AND finished_at IS NULL";
+        let paying = stack.sagas.number(paying, vec![]).await?;
+        ensure!(paying > 0, "{CROWD} trips, one after the other, took longer than all bookings");
+        for Accepted { saga, .. } in &accepted {
+            api.saga_is_within(*saga, "completed", BACK).await?;
+        }
+        Ok(())
+    });
+}

@@ -28,11 +28,7 @@ fn a_damaged_batch_stops_one_shard_until_an_operator_says_from_where_to_go_on() 
         for _ in 0..3 * SHARDS {
             waiting.push(api.start_booking(&BookingRequest::default()).await?);
         }
-        let reserved = "SELECT count(*) AS n FROM saga WHERE step = 'charge-payment'";
-        eventually("all wait for their payment", SOON, async || {
-            Ok((stack.sagas.number(reserved, vec![]).await? == i64::from(3 * SHARDS)).then_some(()))
-        })
-        .await?;
+        all_wait_for_payment(stack).await?;
         let shards = ShardCount::new(SHARDS).context("shards")?;
         let shard = waiting[0].shard(shards);
 
@@ -91,6 +87,59 @@ fn a_damaged_batch_stops_one_shard_until_an_operator_says_from_where_to_go_on() 
         );
         Ok(())
     });
+}
+
+#[test]
+fn a_partition_without_its_next_record_stops_one_shard_and_participants_are_asked_again() {
+    if tests::kafka::is_real() {
+        return;
+    }
+    on_own_stack(Options::default(), async |stack| {
+        let payments = stack.worker(Program::PaymentWorker)?;
+        payments.signal(Signal::Stop)?;
+        let mut waiting = Vec::new();
+        for _ in 0..3 * SHARDS {
+            waiting.push(stack.api()?.start_booking(&BookingRequest::default()).await?);
+        }
+        all_wait_for_payment(stack).await?;
+        let shards = ShardCount::new(SHARDS).context("shards")?;
+        let shard = waiting[0].shard(shards);
+        stack.orchestrator()?.service.kill()?;
+        // As after a retention that removed what was not read yet: the next record is not there.
+        let gone = format!("UPDATE shard SET inbox_offset = inbox_offset + 100000 WHERE id = {shard}");
+        stack.sagas.execute(&gone).await?;
+        let api = stack.start_orchestrator().await?.api.clone();
+        let command = format!("orchestrator shards resume --shard {shard} --from earliest|latest|OFFSET");
+        eventually("readiness tells", SOON, async || {
+            Ok(api.get("/readyz?verbose").await?.text.contains(&command).then_some(()))
+        })
+        .await?;
+        payments.signal(Signal::Continue)?;
+        let (still, on): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|saga| saga.shard(shards) == shard);
+        for saga in on {
+            api.saga_is(saga, "completed").await?;
+        }
+        for saga in &still {
+            ensure!(api.saga(*saga).await?["status"] == "running", "{saga} has moved");
+        }
+        let number = shard.to_string();
+        let resumed =
+            shards_of(stack, &["resume", "--shard", &number, "--from", "earliest", "--reason", REASON])
+                .await?;
+        ensure!(resumed.0 == Some(0), "{resumed:?}");
+        for saga in still {
+            api.saga_is_within(saga, "completed", RESUMED).await?;
+        }
+        Ok(())
+    });
+}
+
+async fn all_wait_for_payment(stack: &Stack) -> Result<()> {
+    let reserved = "SELECT count(*) AS n FROM saga WHERE step = 'charge-payment'";
+    eventually("all wait for their payment", SOON, async || {
+        Ok((stack.sagas.number(reserved, vec![]).await? == i64::from(3 * SHARDS)).then_some(()))
+    })
+    .await
 }
 
 /// `orchestrator shards …`: its exit code and what it printed.

@@ -146,6 +146,32 @@ fn what_nobody_wanted_recorded_is_recorded_when_it_is_undone() {
 }
 
 #[test]
+fn a_sampler_that_follows_nobody_overrules_the_client() {
+    on_own_stack(NONE_YET, async |stack| {
+        let collector = Collector::start().await?;
+        collector.collect_from(stack);
+        stack.tell("OTEL_TRACES_SAMPLER", "always_off");
+        stack.start_services_again().await?;
+        let api = stack.api()?;
+        let (undone, fine) = (book(&api, Some("declined"), "01").await?, book(&api, None, "01").await?);
+        api.saga_is(undone, "compensated").await?;
+        api.saga_is(fine, "completed").await?;
+
+        stack.kill_services()?;
+        stack.tell("OTEL_TRACES_SAMPLER", "always_on");
+        stack.start_services_again().await?;
+        let api = stack.api()?;
+        let wanted = book(&api, None, "00").await?;
+        api.saga_is(wanted, "completed").await?;
+        for one in collected(&collector, TRACE, 14).await? {
+            let about = one.attribute("messaging.message.conversation_id");
+            assert!(about != undone.to_string() && about != fine.to_string(), "{one:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn a_redrive_is_a_trace_of_its_own_and_linked() {
     on_own_stack(NONE_YET, async |stack| {
         let collector = Collector::start().await?;

@@ -142,10 +142,11 @@ impl<'a> Draft<'a> {
         match self.batch.moved.entry(id) {
             Entry::Occupied(mut moved) => {
                 let moved = moved.get_mut();
-                (moved.held, moved.wake) = (held.clone(), wake);
+                (moved.held, moved.wake, moved.parked) = (held.clone(), wake, None);
             }
             Entry::Vacant(fresh) => {
-                fresh.insert(MovedSaga { shard, held: held.clone(), wake, new: before.is_none() });
+                let (held, new) = (held.clone(), before.is_none());
+                fresh.insert(MovedSaga { shard, held, wake, parked: None, new });
                 self.order.push(id);
             }
         }

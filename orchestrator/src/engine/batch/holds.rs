@@ -6,8 +6,9 @@ use saga_defs::saga::{Event, Outcome, Saga, State, Try};
 use saga_defs::time::Timestamp;
 
 use super::super::participants::health::{Health, Seen};
-use super::super::participants::parked::Rank;
+use super::super::participants::parked::{Rank, Waiting};
 use super::super::shards::{parked_wake, wake_of};
+use super::Held;
 use super::draft::Draft;
 
 impl Draft<'_> {
@@ -36,6 +37,8 @@ impl Draft<'_> {
             Event::Started { .. }
             | Event::RetryDue(_)
             | Event::DeadlinePassed
+            | Event::DeadlineStopped
+            | Event::DeadlineResumed
             | Event::Unsendable { .. }
             | Event::Withheld(_)
             | Event::Quarantined { .. }
@@ -53,14 +56,12 @@ impl Draft<'_> {
     /// A saga whose time has come waits on if its participant is held: its attempt is neither made nor said to have timed out.
     pub(super) fn park(&mut self, shard: Shard, id: SagaId) -> bool {
         let Some(held) = self.held(id) else { return false };
-        let step = held.saga.current().and_then(|at| held.definition.step(at.step));
-        let Some(participant) = step.map(|step| step.participant.clone()) else { return false };
-        if !self.batch.participants.holds(&participant) {
+        let Some(waiting) = Waiting::of(held) else { return false };
+        if !self.batch.participants.holds(&waiting.participant) {
             return false;
         }
-        let Some(rank) = Rank::of(held) else { return false };
+        let step = held.definition.step(waiting.kind.step);
         let before = self.context.shards.wake(shard, id);
-        let wake = parked_wake(&held.definition, &held.saga, self.context.now, before);
         let limit = step.map(|step| step.timeout).unwrap_or_default();
         let asked_after = |moment: Timestamp| {
             before
@@ -68,23 +69,55 @@ impl Draft<'_> {
                 .is_some_and(|timeout_at| timeout_at >= moment.after(limit))
         };
         // Whom a participant that comes back does not answer has not lost an attempt, but tells of it.
-        let health = self.batch.participants.get(&participant);
-        if rank == Rank::Outstanding && health.and_then(Health::ramping_since).is_some_and(asked_after) {
-            self.batch.participants.observe(&participant, self.context.now, Seen::Silent(id));
+        let health = self.batch.participants.get(&waiting.participant);
+        let ramping = health.and_then(Health::ramping_since);
+        if waiting.rank == Rank::Outstanding && ramping.is_some_and(asked_after) {
+            self.batch.participants.observe(&waiting.participant, self.context.now, Seen::Silent(id));
         }
-        self.batch.rearmed.push((shard, id, Some(wake)));
-        self.batch.parked.push((participant, id, rank));
+        self.stop_deadline(id);
+        let wake =
+            self.held(id).map(|held| parked_wake(&held.definition, &held.saga, self.context.now, before));
+        match self.batch.moved.get_mut(&id) {
+            Some(moved) => (moved.wake, moved.parked) = (wake, Some(waiting)),
+            None => {
+                self.batch.rearmed.push((shard, id, wake));
+                self.batch.parked.push(waiting);
+            }
+        }
         true
     }
 
-    /// A saga that waited for its participant goes on: it makes its attempt, or its attempt's time begins anew.
-    pub(super) fn released(&mut self, shard: Shard, id: SagaId) {
+    /// Where its definition says so, and if it does not stand still already.
+    fn stop_deadline(&mut self, id: SagaId) {
+        let stops = |held: &Held| {
+            held.definition.deadline_stands_while_held && held.saga.deadline(&held.definition).is_some()
+        };
+        if self.held(id).is_some_and(stops) {
+            let told = self.apply(id, &Event::DeadlineStopped);
+            debug_assert!(told.is_ok(), "it waits, and its deadline runs");
+        }
+    }
+
+    /// A saga that waited for this participant goes on: it makes its attempt, or its attempt's time begins anew. One that has moved
+    /// on meanwhile, to a participant that may be held too, is left alone.
+    pub(super) fn released(&mut self, shard: Shard, id: SagaId, participant: &str) {
+        let Some(held) = self.held(id) else { return self.cannot_be_read(shard, id) };
+        let step = held.saga.current().and_then(|at| held.definition.step(at.step));
+        if step.is_none_or(|step| *step.participant != *participant) {
+            return;
+        }
         let now = self.context.now;
-        let next = self.held(id).and_then(|held| match &held.saga.state {
+        let next = match &held.saga.state {
             State::Backoff { next, until } if *until <= now => Some(*next),
             _ => None,
-        });
-        if next.is_some_and(|next| self.apply(id, &Event::RetryDue(next)).is_ok()) {
+        };
+        let made =
+            |draft: &mut Self| next.is_some_and(|next| draft.apply(id, &Event::RetryDue(next)).is_ok());
+        if self.letting_go(id, made) {
+            return;
+        }
+        // Its answer is waited for again, from now: as a move has it, or without one.
+        if self.apply(id, &Event::DeadlineResumed).is_ok() {
             return;
         }
         let wake = self.held(id).and_then(|held| {

@@ -34,7 +34,7 @@ impl Draft<'_> {
                 self.batch.replies.push((position, Reply::Letter(result)));
             }
             Input::Due(shard, id) => self.due(*shard, *id),
-            Input::Released(shard, id) => self.letting_go(*id, |draft| draft.released(*shard, *id)),
+            Input::Released(shard, id, participant) => self.released(*shard, *id, participant),
             Input::Refused(id, attempt, cause) => {
                 self.own(*id, &Event::Unsendable { attempt: *attempt, cause: cause.clone() });
             }
@@ -186,18 +186,22 @@ impl Draft<'_> {
 
     // ---- timers -------------------------------------------------------------------------------------------------
 
+    /// Its row or its definition cannot be read, as the log says: it stays among those that wait, for the next take-over must
+    /// find it too.
+    pub(super) fn cannot_be_read(&mut self, shard: Shard, id: SagaId) {
+        let at = self.context.now.after(UNREADABLE_PAUSE);
+        let later = super::Wake { at, timeout_at: None, awaits_seq: None };
+        self.batch.rearmed.push((shard, id, Some(later)));
+    }
+
     fn due(&mut self, shard: Shard, id: SagaId) {
         let now = self.context.now;
         let Some(held) = self.held(id) else {
-            // Its row or its definition cannot be read, as the log says: it stays among those that wait, for the next
-            // take-over must find it too.
-            let later = super::Wake { at: now.after(UNREADABLE_PAUSE), timeout_at: None, awaits_seq: None };
-            self.batch.rearmed.push((shard, id, Some(later)));
-            return;
+            return self.cannot_be_read(shard, id);
         };
-        let forward = held.saga.current().is_some_and(|at| at.direction == Direction::Forward);
-        let deadline = held.saga.started_at.after(held.definition.deadline);
-        if forward && deadline <= now && self.apply(id, &Event::DeadlinePassed).is_ok() {
+        let deadline = held.saga.deadline(&held.definition);
+        if deadline.is_some_and(|deadline| deadline <= now) && self.apply(id, &Event::DeadlinePassed).is_ok()
+        {
             return;
         }
         let wake = self.context.shards.wake(shard, id);

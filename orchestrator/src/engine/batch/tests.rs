@@ -104,11 +104,14 @@ impl World {
             self.shards.set_wake(shard, id, wake);
         }
         self.participants = batch.participants.clone();
-        for (participant, id, rank) in &batch.parked {
-            self.parked.park(participant.clone(), *id, *rank);
+        for waiting in &batch.parked {
+            assert!(self.parked.park(waiting.clone()));
         }
         for (id, moved) in &batch.moved {
-            self.parked.unpark(*id);
+            match moved.parked.clone() {
+                Some(waiting) => assert!(self.parked.park(waiting)),
+                None => self.parked.unpark(*id),
+            }
             self.shards.set_wake(moved.shard, *id, moved.wake);
             self.sagas.insert(*id, moved.held.clone());
         }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::super::batch::{Fact, Held, Input};
 use super::super::handle::{Asked, Looked, Request};
 use super::super::rebalance::Rebalance;
-use super::super::{BATCH_INPUTS, MAX_UNPUBLISHED, REQUEST_QUEUE, SLICE, SLICE_STARTS};
+use super::super::{BATCH_INPUTS, REQUEST_QUEUE, SLICE, SLICE_STARTS};
 use super::{Arrived, Asker, DATABASE_PAUSE, IDLE_SAVE, Lane};
 use crate::store::StoreError;
 use crate::store::letters::StoredLetter;
@@ -38,26 +38,33 @@ impl Slice {
 }
 
 impl Lane {
-    /// Waits until there is something to do and takes all of it, up to a batch.
+    /// Waits a little for something to do and takes all of it, up to a batch; nothing, if nothing has come. Where it is given up
+    /// half-way, what it has taken is in [`Lane::gathered`]: some of it, as a command that was refused, comes only once.
     pub(super) async fn next(&mut self) -> Vec<Arrived> {
-        loop {
-            self.wait().await;
-            self.look_for_resumed().await;
-            let mut arrived = self.settle();
-            self.take_rebalances().await;
-            self.take_records(&mut arrived);
-            self.take_due(&mut arrived);
-            self.take_released(&mut arrived).await;
-            self.take_requests(&mut arrived);
-            if !arrived.is_empty() {
-                self.let_grow().await;
-                self.take_records(&mut arrived);
-                self.take_requests(&mut arrived);
-                self.pace.begin(Instant::now().into_std(), arrived.len());
-                return arrived;
-            }
-            self.save_watermarks().await;
+        self.wait().await;
+        self.attention.turn(Instant::now());
+        self.look_for_resumed().await;
+        self.gathered = self.settle();
+        self.take_rebalances().await;
+        let mut arrived = std::mem::take(&mut self.gathered);
+        self.take_records(&mut arrived);
+        self.take_due(&mut arrived);
+        let probes = self.take_released(&mut arrived);
+        self.take_requests(&mut arrived);
+        if !probes.is_empty() {
+            self.gathered = arrived;
+            self.ask_again(&probes).await;
+            arrived = std::mem::take(&mut self.gathered);
         }
+        if !arrived.is_empty() {
+            self.gathered = arrived;
+            self.let_grow().await;
+            arrived = std::mem::take(&mut self.gathered);
+            self.take_records(&mut arrived);
+            self.take_requests(&mut arrived);
+            self.pace.begin(Instant::now().into_std(), arrived.len());
+        }
+        arrived
     }
 
     async fn wait(&mut self) {
@@ -65,7 +72,7 @@ impl Lane {
             return;
         }
         let until_due =
-            self.shards.next_wake().filter(|_| !self.unheard).map(|at| at.since(self.environment.now()));
+            self.shards.next_wake().filter(|_| self.timers_fire()).map(|at| at.since(self.environment.now()));
         let longest = match self.publisher.in_flight() {
             0 if self.parked.is_empty() => IDLE_SAVE,
             0 => LET_GO_EVERY,
@@ -166,6 +173,11 @@ impl Lane {
         }
     }
 
+    /// Not while the group is not heard of, nor just after the lane stood still.
+    fn timers_fire(&self) -> bool {
+        !self.unheard && !self.attention.is_waking(Instant::now())
+    }
+
     /// Records of an earlier assignment are read again by whoever owns the shard now.
     fn of_this_assignment(&self, generation: u64, record: Received) -> Option<Input> {
         let shard = Shard(u16::try_from(record.partition).ok()?);
@@ -175,7 +187,7 @@ impl Lane {
 
     fn take_due(&self, arrived: &mut Vec<Arrived>) {
         // The replies that wait at the broker are read before an attempt is said to have timed out.
-        if self.unheard {
+        if !self.timers_fire() {
             return;
         }
         let room = BATCH_INPUTS.saturating_sub(arrived.len()).min(DUE_LIMIT);
@@ -200,7 +212,7 @@ impl Lane {
 
     /// Starts wait while no shard is ours, or the broker has taken too little; verbs do not.
     fn may_start(&self) -> bool {
-        self.shards.readable().next().is_some() && self.publisher.in_flight() < MAX_UNPUBLISHED
+        self.shards.readable().next().is_some() && !self.publisher.is_full()
     }
 
     fn early_request(&mut self, request: Asked) {
@@ -240,7 +252,7 @@ impl Lane {
             }
             Request::Wait(saga, answer) => {
                 // Not in memory: it has ended, or is not ours. Dropping the answer says so.
-                if self.sagas.contains_key(&saga) {
+                if self.sagas.contains(saga) {
                     let waiters = self.waiters.entry(saga).or_default();
                     waiters.retain(|waiter| !waiter.is_closed());
                     waiters.push(answer);
@@ -290,7 +302,7 @@ impl Lane {
         for arrived in group {
             let Some(id) = self.saga_of(&arrived.input) else { continue };
             let ours = self.shards.get(id.shard(self.shard_count)).is_some();
-            if ours && !self.sagas.contains_key(&id) {
+            if ours && !self.sagas.contains(id) {
                 wanted.insert(id);
             }
         }
@@ -335,9 +347,7 @@ impl Lane {
         for (id, saga) in self.store.sagas(wanted).await? {
             match self.definitions.find(&*self.store, &saga.definition).await? {
                 Some(definition) => {
-                    if self.sagas.insert(id, Held { saga: saga.into(), definition }).is_none() {
-                        self.cached.push_back(id);
-                    }
+                    self.sagas.insert(id, Held { saga: saga.into(), definition });
                 }
                 None => tracing::error!(saga = %id, definition = %saga.definition,
                     "the definition of a saga is not known; the saga is left alone"),
@@ -362,9 +372,7 @@ impl Lane {
         let sagas: Vec<SagaId> = letters
             .iter()
             .filter_map(|stored| stored.row.saga)
-            .filter(|id| {
-                self.shards.get(id.shard(self.shard_count)).is_some() && !self.sagas.contains_key(id)
-            })
+            .filter(|id| self.shards.get(id.shard(self.shard_count)).is_some() && !self.sagas.contains(*id))
             .collect();
         if !sagas.is_empty() {
             self.try_load(&sagas).await?;

@@ -11,10 +11,14 @@ use super::super::BATCH_INPUTS;
 use super::super::batch::Input;
 use super::super::participants::board::{Board, Line, Read};
 use super::super::participants::health::Grant;
-use super::super::participants::parked::Rank;
+use super::super::participants::parked::{LOOK_AGAIN, Rank, Waiting};
 use super::super::recovery::Recovery;
+use super::super::shards::Wake;
 use super::{Arrived, Lane};
 
+/// So many of those that are let go find a place in a batch, however many records and timers came first: else those could keep
+/// the participants from being asked.
+const PLACES: usize = 16;
 /// What is held is shown to others this often.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -35,60 +39,71 @@ impl Notices {
 }
 
 impl Lane {
-    /// Does what operators ordered, and lets go whom the participants may be asked for now.
-    pub(super) async fn take_released(&mut self, arrived: &mut Vec<Arrived>) {
+    /// Does what operators ordered, and lets go whom the participants may be asked for now. Gives those whose commands are out
+    /// already and are to be published once more, to probe their participants.
+    pub(super) fn take_released(&mut self, arrived: &mut Vec<Arrived>) -> Vec<SagaId> {
         let now = self.environment.now();
         for (participant, seen) in self.notices.board.news(&mut self.notices.read) {
             tracing::info!(%participant, ?seen, "an operator's word on a participant");
             self.participants.observe(&participant, now, seen);
         }
         // The group is not heard of: what was answered meanwhile is read first.
-        let mut asked = self.parked.participants();
-        // One that comes back may have answered all that waited for it: nobody is left to let go, and that ends the ramp.
-        let back = self
-            .participants
-            .iter()
-            .filter(|(name, health)| health.ramping_since().is_some() && self.parked.waiting(name) == 0);
-        asked.extend(back.map(|(name, _)| name.clone()));
+        let asked = self.participants.to_grant(&self.parked);
         if asked.is_empty() || self.unheard {
-            return self.show_participants();
+            self.show_participants();
+            return Vec::new();
         }
         let mut again = Vec::new();
         for participant in asked {
-            let room = BATCH_INPUTS.saturating_sub(arrived.len());
+            let room = BATCH_INPUTS.saturating_sub(arrived.len()).max(PLACES);
             let waiting = self.parked.waiting(&participant);
             match self.participants.grant(&participant, now, waiting, room) {
                 Grant::Go(count) => {
                     for _ in 0..count {
-                        let Some((saga, _)) = self.parked.pop(&participant) else { break };
-                        arrived.extend(self.released(saga));
+                        let Some(saga) = self.parked.pop(&participant) else { break };
+                        arrived.extend(self.released(saga, &participant));
                     }
                 }
-                Grant::Probe => match self.parked.pop(&participant) {
-                    Some((saga, Rank::Outstanding)) => {
-                        self.parked.park(participant, saga, Rank::Outstanding);
-                        again.push(saga);
+                Grant::Probe => match self.parked.probe(&participant) {
+                    Some((saga, Rank::Outstanding)) => again.push(saga),
+                    Some((saga, Rank::New | Rank::Unsent | Rank::Last)) => {
+                        arrived.extend(self.released(saga, &participant));
                     }
-                    Some((saga, Rank::Unsent | Rank::Last)) => arrived.extend(self.released(saga)),
                     None => {}
                 },
             }
         }
-        self.ask_again(&again).await;
         self.show_participants();
+        again
     }
 
-    fn released(&self, saga: SagaId) -> Option<Arrived> {
+    /// A saga waits for its participant; without room for one more it is looked at again later, and not before it has had its
+    /// whole timeout anew.
+    pub(super) fn park(&mut self, waiting: Waiting) {
+        let saga = waiting.saga;
         let shard = saga.shard(self.shard_count);
-        self.shards.is_readable(shard).then(|| Arrived::of_ours(Input::Released(shard, saga)))
+        if !self.parked.park(waiting)
+            && let Some(wake) = self.shards.wake(shard, saga)
+        {
+            let at = wake.at.min(self.environment.now().after(LOOK_AGAIN));
+            self.shards.set_wake(shard, saga, Some(Wake { at, timeout_at: None, awaits_seq: None }));
+        }
+    }
+
+    /// Goes on holding what those held who had the shards before.
+    pub(super) fn learn_holds(&mut self) {
+        self.participants.learn(&self.notices.board.elsewhere(), self.environment.now());
+    }
+
+    fn released(&self, saga: SagaId, participant: &Arc<str>) -> Option<Arrived> {
+        let shard = saga.shard(self.shard_count);
+        let input = || Input::Released(shard, saga, participant.clone());
+        self.shards.is_readable(shard).then(|| Arrived::of_ours(input()))
     }
 
     /// Publishes the commands that these sagas wait for once more: the same bytes, so that no attempt is counted. A probe that
     /// the database keeps from its way is left out; the next one comes.
-    async fn ask_again(&mut self, sagas: &[SagaId]) {
-        if sagas.is_empty() {
-            return;
-        }
+    pub(super) async fn ask_again(&mut self, sagas: &[SagaId]) {
         let recovery = Recovery {
             store: &*self.store,
             definitions: &self.definitions,

@@ -38,6 +38,7 @@ impl Lane {
             self.take_in(recovered);
         }
         if !claimed.is_empty() {
+            self.learn_holds();
             let (count, took) = (claimed.len(), begun.elapsed());
             tracing::info!(shards = count, open = self.shards.open_count(), ?took, "took over");
         }
@@ -197,6 +198,7 @@ impl Lane {
         for &shard in shards {
             self.let_go_of(shard);
         }
+        self.participants.lose_count();
         self.show_shards();
     }
 
@@ -206,7 +208,7 @@ impl Lane {
         let count = self.shard_count;
         let of_shard = |id: &SagaId| id.shard(count) == shard;
         self.parked.retain(|id| !of_shard(&id));
-        self.sagas.retain(|id, _| !of_shard(id));
+        self.sagas.retain(|id| !of_shard(&id));
         self.waiters.retain(|id, _| !of_shard(id));
     }
 

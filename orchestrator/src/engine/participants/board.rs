@@ -50,6 +50,11 @@ pub struct Line {
 }
 
 impl Line {
+    /// Of one that answers, as far as is known.
+    pub fn answering(participant: Arc<str>) -> Self {
+        Self::of(&participant, &Health::default(), &Parked::default())
+    }
+
     /// Whether it is held, or comes back from that.
     pub const fn is_held(&self) -> bool {
         self.since.is_some()
@@ -74,7 +79,7 @@ impl Line {
     }
 }
 
-/// A hold that was written down before this process began.
+/// A hold that was written down, before this process began or by another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Of whom.
@@ -91,6 +96,8 @@ pub struct Board {
     limits: Limits,
     known: Vec<Known>,
     inner: Mutex<Inner>,
+    /// What other processes have written down.
+    elsewhere: Mutex<Vec<Known>>,
     /// Rises with every change of the orders.
     version: AtomicU64,
 }
@@ -113,7 +120,7 @@ impl Board {
     pub fn new(limits: Limits, orders: Vec<Order>, known: Vec<Known>) -> Self {
         let orders = orders.into_iter().map(|order| (order.participant.clone(), order)).collect();
         let inner = Mutex::new(Inner { orders, lines: Vec::new() });
-        Self { limits, known, inner, version: AtomicU64::new(0) }
+        Self { limits, known, inner, elsewhere: Mutex::default(), version: AtomicU64::new(0) }
     }
 
     /// How participants are before anything is observed: as was written down, and as operators said.
@@ -166,6 +173,18 @@ impl Board {
         if changed {
             self.version.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// What other processes hold now, or held when they were last heard of.
+    pub fn hear(&self, known: Vec<Known>) {
+        if let Ok(mut elsewhere) = self.elsewhere.lock() {
+            *elsewhere = known;
+        }
+    }
+
+    /// What other processes hold now, or held when they were last heard of.
+    pub fn elsewhere(&self) -> Vec<Known> {
+        self.elsewhere.lock().map(|elsewhere| elsewhere.clone()).unwrap_or_default()
     }
 
     /// All orders.

@@ -2,7 +2,7 @@
 //!
 //! It is held when many sagas in a row had no answer, or only failures, and nobody had a success: one saga alone, however
 //! often it is tried, holds nobody. While it is held one command is let through now and then; the first answer begins a ramp,
-//! which lets through a few times as many as were answered in the interval before, until nobody waits any more.
+//! in which a few times as many may be under way as were answered in the interval before, until nobody waits any more.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,8 +12,11 @@ use saga_defs::time::Timestamp;
 
 /// How long an interval of the ramp is.
 pub const RAMP_INTERVAL: Duration = Duration::from_secs(1);
-/// In an interval of the ramp so many times as many are let through as were answered in the one before.
+/// In a ramp so many times as many may be under way as were answered in the interval before: a participant that keeps up is asked
+/// ever more, and one that does not has so many intervals of work before it, less than a command's time limit by default.
 const RAMP_FACTOR: usize = 4;
+/// A probe has come to something after so long, or will not: then a hold for which nobody waits has nothing left to learn from.
+const PROBE_LIMIT: Duration = Duration::from_secs(60);
 /// So many sagas in a row without an answer end a ramp.
 const RAMP_SAGAS: usize = 3;
 
@@ -36,7 +39,7 @@ impl Default for Limits {
             sagas: 10,
             silence: Duration::from_secs(2),
             first_probe: Duration::from_secs(1),
-            last_probe: Duration::from_secs(30),
+            last_probe: Duration::from_secs(10),
         }
     }
 }
@@ -93,8 +96,8 @@ pub enum Health {
         /// What went wrong since then.
         trouble: Trouble,
     },
-    /// It is asked nothing but probes, and after an operator's pause not even these. Left by an answer to anything, or where an
-    /// operator paused it by a `resume`.
+    /// It is asked nothing but probes, and after an operator's pause not even these. Left by an answer to anything, when a probe is
+    /// due and nobody waits, or where an operator paused it by a `resume`.
     Held(Hold),
     /// It is asked a little more from interval to interval. Left when nobody waits any more, or by trouble.
     Ramping {
@@ -106,6 +109,8 @@ pub enum Health {
         credit: usize,
         /// Good answers in this interval.
         answered: usize,
+        /// Of those that were let go in this ramp so many have neither an answer nor timed out.
+        under_way: usize,
         /// When the next interval begins.
         next: Timestamp,
         /// What went wrong since the last good answer.
@@ -134,6 +139,8 @@ pub struct Hold {
     pub next_probe: Timestamp,
     /// How long to wait after that probe.
     wait: Duration,
+    /// When the last one was let through.
+    probed: Option<Timestamp>,
 }
 
 /// How many of those that wait may go.
@@ -166,12 +173,14 @@ impl Hold {
     /// Held from `now` on.
     pub fn new(now: Timestamp, cause: Cause, last_answer: Option<Timestamp>, limits: &Limits) -> Self {
         let next_probe = now.after(limits.first_probe);
-        Self { since: now, cause, last_answer, next_probe, wait: longer(limits.first_probe, limits) }
+        let wait = longer(limits.first_probe, limits);
+        Self { since: now, cause, last_answer, next_probe, wait, probed: None }
     }
 
-    /// Held since an earlier time, as somebody has written down; the first probe comes at once.
+    /// Held since an earlier time, as somebody has written down; the first probe comes at once. It counts as probed: those who wait
+    /// for it are yet to be found, and until then nobody may think that there are none.
     pub fn known(since: Timestamp, cause: Cause, now: Timestamp, limits: &Limits) -> Self {
-        Self { since, next_probe: now, ..Self::new(now, cause, None, limits) }
+        Self { since, next_probe: now, probed: Some(now), ..Self::new(now, cause, None, limits) }
     }
 }
 
@@ -239,7 +248,8 @@ impl Health {
     }
 
     fn ramp(hold: Hold, now: Timestamp, answered: usize) -> Self {
-        Self::Ramping { hold, begun: now, credit: 0, answered, next: now, trouble: Trouble::default() }
+        let trouble = Trouble::default();
+        Self::Ramping { hold, begun: now, credit: 0, answered, under_way: 0, next: now, trouble }
     }
 
     fn answered(&mut self, now: Timestamp) {
@@ -253,9 +263,10 @@ impl Health {
             // An operator's word counts more.
             Self::Held(hold) if hold.cause == Cause::Operator => hold.last_answer = Some(now),
             Self::Held(hold) => *self = Self::ramp(Hold { last_answer: Some(now), ..*hold }, now, 1),
-            Self::Ramping { hold, answered, trouble, .. } => {
+            Self::Ramping { hold, answered, under_way, trouble, .. } => {
                 hold.last_answer = Some(now);
                 *answered += 1;
+                *under_way = under_way.saturating_sub(1);
                 *trouble = Trouble::default();
             }
         }
@@ -280,7 +291,8 @@ impl Health {
             }
             // Whom the probes trouble is what they are for.
             Self::Held(_) => {}
-            Self::Ramping { hold, trouble, .. } => {
+            Self::Ramping { hold, under_way, trouble, .. } => {
+                *under_way = under_way.saturating_sub(1);
                 if trouble.add(saga, now, many.min(RAMP_SAGAS)) {
                     let (next_probe, wait) = (now.after(hold.wait), longer(hold.wait, limits));
                     *self = Self::Held(Hold { cause, next_probe, wait, ..*hold });
@@ -289,26 +301,44 @@ impl Health {
         }
     }
 
+    /// Some of those that were let go are another process's now: what becomes of them is not seen here.
+    pub fn lose_count(&mut self) {
+        if let Self::Ramping { under_way, .. } = self {
+            *under_way = 0;
+        }
+    }
+
     /// How many of those that wait may go now, at most `room`.
     pub fn grant(&mut self, now: Timestamp, waiting: usize, room: usize, limits: &Limits) -> Grant {
         match self {
             Self::Answering { .. } => Grant::Go(waiting.min(room)),
             Self::Held(hold) => {
-                let due = hold.cause != Cause::Operator && hold.next_probe <= now;
+                // A clock that was set back makes no wait longer than it was meant to be.
+                let due = hold.next_probe <= now || hold.next_probe > now.after(hold.wait);
+                let due = due && hold.cause != Cause::Operator;
+                let heard = hold.probed.is_none_or(|probed| now.since(probed) >= PROBE_LIMIT);
+                if due && waiting == 0 && heard {
+                    // Nobody is left to ask with, and only who asks can find out: whoever comes next is sent to it.
+                    *self = Self::Answering { last_answer: hold.last_answer, trouble: Trouble::default() };
+                    return Grant::Go(0);
+                }
                 if !due || waiting == 0 || room == 0 {
                     return Grant::Go(0);
                 }
+                hold.probed = Some(now);
                 hold.next_probe = now.after(hold.wait);
                 hold.wait = longer(hold.wait, limits);
                 Grant::Probe
             }
-            Self::Ramping { hold, credit, answered, next, .. } => {
-                if *next <= now {
-                    *credit = (RAMP_FACTOR * std::mem::take(answered)).max(1);
+            Self::Ramping { hold, credit, answered, under_way, next, .. } => {
+                if *next <= now || *next > now.after(RAMP_INTERVAL) {
+                    let most = RAMP_FACTOR * std::mem::take(answered);
+                    *credit = most.saturating_sub(*under_way).max(1);
                     *next = now.after(RAMP_INTERVAL);
                 }
                 let go = waiting.min(*credit).min(room);
                 *credit -= go;
+                *under_way += go;
                 if go == waiting {
                     *self = Self::Answering { last_answer: hold.last_answer, trouble: Trouble::default() };
                 }

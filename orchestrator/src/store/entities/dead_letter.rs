@@ -43,8 +43,6 @@ pub struct Model {
     pub direction: Option<String>,
     /// How often it was tried.
     pub attempts: i32,
-    /// The letter of which its record is a copy that was sent again.
-    pub redrive_of: Option<Uuid>,
     /// The first failure.
     pub first_failed_at: TimeDateTimeWithTimeZone,
     /// The last failure.
@@ -79,7 +77,6 @@ pub struct Summary {
     pub step: Option<String>,
     pub direction: Option<String>,
     pub attempts: i32,
-    pub redrive_of: Option<Uuid>,
     pub first_failed_at: TimeDateTimeWithTimeZone,
     pub last_failed_at: TimeDateTimeWithTimeZone,
     pub updated_at: TimeDateTimeWithTimeZone,

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use saga_defs::definition::Definition;
 use saga_defs::saga::State;
 
-use super::super::super::participants::health::Seen;
+use super::super::super::participants::health::{Cause, Health, Hold, Limits, Seen};
+use super::super::super::shards::Wake;
 use super::*;
 
 impl World {
@@ -14,6 +16,11 @@ impl World {
 
     fn after(&mut self, seconds: u64) {
         self.now = self.now.after(Duration::from_secs(seconds));
+    }
+
+    fn charge_failed(&mut self, n: u8) -> Input {
+        let refusal = json!({"code": "unavailable", "message": ""}).as_object().unwrap().clone();
+        self.reply(n, "charge-payment", "saga.Refusal", OutcomeKind::Failed, refusal)
     }
 
     /// Everything that is due now.
@@ -44,8 +51,10 @@ impl World {
                 state => format!("{state:?}"),
             };
             let wake = self.shards.wake(Shard(0), held.saga.id);
-            let wake =
-                wake.map_or_else(String::new, |wake| format!(", wakes in {:?}", wake.at.since(self.now)));
+            let wake = wake.map_or_else(String::new, |wake| match wake.at.since(self.now) {
+                long if long > Duration::from_secs(1 << 32) => ", does not wake".to_owned(),
+                wait => format!(", wakes in {wait:?}"),
+            });
             writeln!(lines, "{state}{wake}").unwrap();
         }
         for participant in self.parked.participants() {
@@ -77,7 +86,7 @@ fn what_a_held_participant_would_be_asked_is_withheld() {
     world.after(600);
     let due = world.due();
     assert!(due.is_empty(), "{due:?}");
-    let released = Input::Released(Shard(0), id(1));
+    let released = Input::Released(Shard(0), id(1), "payment".into());
     insta::assert_snapshot!(told(&world.decide(&[released])), @"
     journal 4 retry_due: running
     update saga at charge-payment revision 4
@@ -117,7 +126,7 @@ fn the_timeout_of_what_is_out_stands_still() {
     booking: 1 wait
     ");
     world.participants.observe(&"booking".into(), world.now, Seen::Resumed);
-    let released = Input::Released(Shard(0), id(1));
+    let released = Input::Released(Shard(0), id(1), "booking".into());
     insta::assert_snapshot!(told(&world.decide(&[released])), @"");
     insta::assert_snapshot!(world.shown(), @"
     awaits attempt 1 of step 0, wakes in 5s
@@ -164,7 +173,7 @@ fn a_saga_that_waits_is_cancelled_tried_by_hand_or_ends_at_its_deadline() {
     shard 0: next 12, offset 3
     ");
     insta::assert_snapshot!(world.shown(), @"
-    awaits attempt 1 of step 0, wakes in 9223370236854775.807s
+    awaits attempt 1 of step 0, does not wake
     awaits attempt 1 of step 1, wakes in 900s
     makes attempt 1 of step 1 next, wakes in 900s
     payment: 1 wait
@@ -175,6 +184,27 @@ fn a_saga_that_waits_is_cancelled_tried_by_hand_or_ends_at_its_deadline() {
     update saga at reserve-booking revision 4
     publish 12 to booking.commands: booking.CancelBooking
     shard 0: next 13, offset 3
+    ");
+}
+
+/// A probe asks as ever: what is answered to it counts.
+#[test]
+fn a_probe_that_fails_is_an_attempt_of_its_saga() {
+    let mut world = World::new();
+    let hold = Hold::new(world.now, Cause::Silence, None, &Limits::default());
+    world.participants = Participants::new(Limits::default(), [("payment".into(), Health::Held(hold))]);
+    let inputs = [world.start(1), world.reserved(1)];
+    world.decide(&inputs);
+    world.decide(&[Input::Released(Shard(0), id(1), "payment".into())]);
+    world.after(1);
+    let failed = world.charge_failed(1);
+    world.decide(&[failed]);
+    world.after(1);
+    let due = world.due();
+    assert!(world.decide(&due).writes.journal.is_empty());
+    insta::assert_snapshot!(world.shown(), @"
+    makes attempt 2 of step 1 next, wakes in 898s
+    payment: 1 wait
     ");
 }
 
@@ -208,7 +238,7 @@ fn a_ramp_that_nobody_answers_ends() {
         world.decide(&[start]);
     }
     world.participants.observe(&"booking".into(), world.now, Seen::Resumed);
-    let released: Vec<Input> = (1..=5).map(|n| Input::Released(Shard(0), id(n))).collect();
+    let released: Vec<Input> = (1..=5).map(|n| Input::Released(Shard(0), id(n), "booking".into())).collect();
     let batch = world.decide(&released);
     world.confirm(&batch);
     assert_eq!(batch.outgoing.len(), 5);
@@ -218,4 +248,151 @@ fn a_ramp_that_nobody_answers_ends() {
     assert_eq!((due.len(), batch.writes.journal.len(), batch.parked.len()), (5, 0, 5));
     let booking = world.participants.get("booking").unwrap();
     assert_eq!((booking.as_str(), booking.hold().unwrap().cause.as_str()), ("held", "silence"));
+}
+
+/// It waited for one participant, was answered, and waits for another by now: the first one's word does not let it go.
+#[test]
+fn a_saga_that_has_moved_on_meanwhile_is_not_let_go() {
+    let mut world = World::new();
+    world.pause("payment");
+    let start = world.start(1);
+    world.decide(&[start]);
+    let reserved = world.reserved(1);
+    let released = Input::Released(Shard(0), id(1), "booking".into());
+    let batch = world.decide(&[reserved, released]);
+    assert!(batch.outgoing.iter().all(|outgoing| &*outgoing.record.topic != "payment.commands"));
+    insta::assert_snapshot!(told(&batch), @"
+    journal 2 replied: running
+    journal 3 withheld: running
+    update saga at charge-payment revision 3
+    shard 0: next 4, offset 1
+    ");
+}
+
+/// Bookings whose deadline of 900 s stands still while a participant is held.
+fn standing() -> World {
+    let booking = Shipped::named("booking").unwrap().definition();
+    let source = booking.source.replace("input =", "deadline_stands_while_held = true\ninput =");
+    World { definitions: Definitions::of([Definition::parse(&source).unwrap()]), ..World::new() }
+}
+
+#[test]
+fn the_deadline_of_what_is_withheld_stands_still_if_its_definition_says_so() {
+    let mut world = standing();
+    world.pause("payment");
+    let inputs = [world.start(1), world.reserved(1)];
+    world.decide(&inputs);
+    let due = world.due();
+    insta::assert_snapshot!(told(&world.decide(&due)), @"");
+    world.after(1_200);
+    insta::assert_snapshot!(told(&world.decide(&[Input::Due(Shard(0), id(1))])), @"");
+    insta::assert_snapshot!(world.shown(), @"
+    makes attempt 1 of step 1 next, does not wake
+    payment: 1 wait
+    ");
+    let batch = world.decide(&[Input::Released(Shard(0), id(1), "payment".into())]);
+    world.confirm(&batch);
+    insta::assert_snapshot!(told(&batch), @"
+    journal 4 retry_due: running
+    update saga at charge-payment revision 4
+    publish 4 to payment.commands: payment.ChargePayment
+    shard 0: next 5, offset 1
+    ");
+    world.after(3);
+    let failed = world.charge_failed(1);
+    world.decide(&[failed]);
+    world.after(1);
+    let due = world.due();
+    insta::assert_snapshot!(told(&world.decide(&due)), @"
+    journal 6 deadline_stopped: running
+    update saga at charge-payment revision 6
+    shard 0: next 7, offset 2
+    ");
+    insta::assert_snapshot!(world.shown(), @"
+    makes attempt 2 of step 1 next, does not wake
+    payment: 1 wait
+    ");
+    world.after(1_200);
+    assert!(world.due().is_empty());
+    world.decide(&[Input::Released(Shard(0), id(1), "payment".into())]);
+    insta::assert_snapshot!(world.shown(), @"awaits attempt 2 of step 1, wakes in 896s");
+    world.after(896);
+    let due = world.due();
+    insta::assert_snapshot!(told(&world.decide(&due)), @"
+    journal 8 deadline_passed: compensating
+    journal 9 withheld: compensating
+    update saga at charge-payment revision 9
+    shard 0: next 10, offset 2
+    ");
+}
+
+#[test]
+fn the_deadline_of_what_is_out_stands_still_if_its_definition_says_so() {
+    let mut world = standing();
+    let start = world.start(1);
+    let batch = world.decide(&[start]);
+    world.confirm(&batch);
+    world.pause("booking");
+    world.after(60);
+    let due = world.due();
+    insta::assert_snapshot!(told(&world.decide(&due)), @"
+    journal 2 deadline_stopped: running
+    update saga at reserve-booking revision 2
+    shard 0: next 3, offset 0
+    ");
+    insta::assert_snapshot!(world.shown(), @"
+    awaits attempt 1 of step 0, does not wake
+    booking: 1 wait
+    ");
+    world.after(1_200);
+    let released = Input::Released(Shard(0), id(1), "booking".into());
+    world.participants.observe(&"booking".into(), world.now, Seen::Resumed);
+    insta::assert_snapshot!(told(&world.decide(&[released])), @"
+    journal 3 deadline_resumed: running
+    update saga at reserve-booking revision 3
+    shard 0: next 4, offset 0
+    ");
+    insta::assert_snapshot!(world.shown(), @"awaits attempt 1 of step 0, wakes in 5s");
+}
+
+/// What was parked and answered in one batch waits for nobody.
+#[test]
+fn an_answer_in_the_same_batch_ends_the_wait() {
+    let mut world = standing();
+    let start = world.start(1);
+    let batch = world.decide(&[start]);
+    world.confirm(&batch);
+    world.pause("booking");
+    world.after(60);
+    let inputs = [Input::Due(Shard(0), id(1)), world.reserved(1)];
+    insta::assert_snapshot!(told(&world.decide(&inputs)), @"
+    journal 2 deadline_stopped: running
+    journal 3 replied: running
+    update saga at charge-payment revision 3
+    publish 3 to payment.commands: payment.ChargePayment
+    shard 0: next 4, offset 1
+    ");
+    insta::assert_snapshot!(world.shown(), @"awaits attempt 1 of step 1, wakes in 840s");
+}
+
+/// A process that takes the saga over knows of the hold from the saga alone.
+#[test]
+fn a_deadline_that_stands_still_is_taken_over() {
+    let mut world = standing();
+    world.pause("payment");
+    let inputs = [world.start(1), world.reserved(1)];
+    world.decide(&inputs);
+    let due = world.due();
+    world.decide(&due);
+    world.after(1_200);
+    (world.parked, world.participants) = (Parked::default(), Participants::default());
+    world.shards.set_wake(Shard(0), id(1), Some(Wake { at: world.now, timeout_at: None, awaits_seq: None }));
+    let due = world.due();
+    insta::assert_snapshot!(told(&world.decide(&due)), @"
+    journal 4 retry_due: running
+    update saga at charge-payment revision 4
+    publish 4 to payment.commands: payment.ChargePayment
+    shard 0: next 5, offset 1
+    ");
+    insta::assert_snapshot!(world.shown(), @"awaits attempt 1 of step 1, wakes in 900s");
 }

@@ -114,7 +114,7 @@ fn silence_is_held_and_probed_more_and_more_seldom() {
 
 #[test]
 fn the_ramp_follows_the_answers() {
-    assert_snapshot!(play("+5s, silent 1, silent 2, +3s, silent 3, +1s, 200?, +1s, ok, 199?, 195?, ok, ok, ok, +1s, 195?, +1s, 183?, ok, +500ms, 182?, +500ms, 182?, ok, ok, +1s, 8?"), @"
+    assert_snapshot!(play("+5s, silent 1, silent 2, +3s, silent 3, +1s, 200?, +1s, ok, 199?, 195?, ok, ok, ok, +1s, 195?, +1s, 184?, ok, +500ms, 183?, +500ms, 183?, ok, ok, ok, ok, ok, ok, ok, ok, ok, ok, ok, +1s, 8?"), @"
        5s silent 1  -> answering, 1 in trouble
        5s silent 2  -> answering, 2 in trouble
        8s silent 3  -> held for silence, probe at 9s
@@ -125,13 +125,22 @@ fn the_ramp_follows_the_answers() {
       10s ok        -> ramping, 0 may go, 1 answered
       10s ok        -> ramping, 0 may go, 2 answered
       10s ok        -> ramping, 0 may go, 3 answered
-      11s 195?      -> ramping, 0 may go, 0 answered Go(12)
-      12s 183?      -> ramping, 0 may go, 0 answered Go(1)
+      11s 195?      -> ramping, 0 may go, 0 answered Go(11)
+      12s 184?      -> ramping, 0 may go, 0 answered Go(1)
       12s ok        -> ramping, 0 may go, 1 answered
-    12.5s 182?      -> ramping, 0 may go, 1 answered Go(0)
-      13s 182?      -> ramping, 0 may go, 0 answered Go(4)
+    12.5s 183?      -> ramping, 0 may go, 1 answered Go(0)
+      13s 183?      -> ramping, 0 may go, 0 answered Go(1)
       13s ok        -> ramping, 0 may go, 1 answered
       13s ok        -> ramping, 0 may go, 2 answered
+      13s ok        -> ramping, 0 may go, 3 answered
+      13s ok        -> ramping, 0 may go, 4 answered
+      13s ok        -> ramping, 0 may go, 5 answered
+      13s ok        -> ramping, 0 may go, 6 answered
+      13s ok        -> ramping, 0 may go, 7 answered
+      13s ok        -> ramping, 0 may go, 8 answered
+      13s ok        -> ramping, 0 may go, 9 answered
+      13s ok        -> ramping, 0 may go, 10 answered
+      13s ok        -> ramping, 0 may go, 11 answered
       14s 8?        -> answering Go(8)
     ");
 }
@@ -154,15 +163,16 @@ fn trouble_ends_a_ramp() {
 
 #[test]
 fn nobody_waits_any_more() {
-    assert_snapshot!(play("+5s, failed 1, +3s, failed 2, failed 3, 0?, +9s, 0?, 1?, ok, 0?"), @"
+    assert_snapshot!(play("+5s, failed 1, +3s, failed 2, failed 3, 0?, +1s, 1?, 0?, +9s, 0?, ok, 0?"), @"
      5s failed 1  -> answering, 1 in trouble
      8s failed 2  -> answering, 2 in trouble
      8s failed 3  -> held for failures, probe at 9s
      8s 0?        -> held for failures, probe at 9s Go(0)
-    17s 0?        -> held for failures, probe at 9s Go(0)
-    17s 1?        -> held for failures, probe at 19s Probe
-    17s ok        -> ramping, 0 may go, 1 answered
-    17s 0?        -> answering Go(0)
+     9s 1?        -> held for failures, probe at 11s Probe
+     9s 0?        -> held for failures, probe at 11s Go(0)
+    18s 0?        -> held for failures, probe at 11s Go(0)
+    18s ok        -> ramping, 0 may go, 1 answered
+    18s 0?        -> answering Go(0)
     ");
 }
 
@@ -179,7 +189,7 @@ fn an_operator_pauses_and_resumes() {
     3600s 7?        -> ramping, 0 may go, 0 answered Go(1)
     3601s 6?        -> ramping, 0 may go, 0 answered Go(1)
     3601s ok        -> ramping, 0 may go, 1 answered
-    3602s 5?        -> ramping, 0 may go, 0 answered Go(4)
+    3602s 5?        -> ramping, 0 may go, 0 answered Go(3)
     3603s 1?        -> answering Go(1)
     3603s resume    -> answering
     ");
@@ -206,4 +216,40 @@ fn nobody_is_held_where_it_is_switched_off() {
         health.observe(BEGIN.after(Duration::from_secs(n.into())), Seen::Silent(saga(n)), &limits);
     }
     assert_eq!(health, Health::default());
+}
+
+#[test]
+fn a_hold_that_nobody_waits_for_ends_when_its_probe_is_due() {
+    assert_snapshot!(play("silent 1, silent 2, silent 3, 0?, +1s, 0?, silent 1, +1h, 0?, pause, +1h, 0?"), @"
+      0ns silent 1  -> answering, 1 in trouble
+      0ns silent 2  -> answering, 2 in trouble
+      0ns silent 3  -> held for silence, probe at 1s
+      0ns 0?        -> held for silence, probe at 1s Go(0)
+       1s 0?        -> answering Go(0)
+       1s silent 1  -> answering, 1 in trouble
+    3601s 0?        -> answering, 1 in trouble Go(0)
+    3601s pause     -> paused
+    7201s 0?        -> paused Go(0)
+    ");
+}
+
+/// One that does 500 in a second, and for which 20,000 wait, never has more before it than it does in four.
+#[test]
+fn a_participant_that_cannot_keep_up_is_not_buried() {
+    let (mut health, mut now) = (Health::default(), BEGIN);
+    health.observe(now, Seen::Paused, &LIMITS);
+    health.observe(now, Seen::Resumed, &LIMITS);
+    let (mut waiting, mut queued, mut most, mut seconds) = (20_000, 0, 0, 0);
+    while waiting + queued > 0 {
+        let Grant::Go(go) = health.grant(now, waiting, usize::MAX, &LIMITS) else { panic!("not held") };
+        (waiting, queued) = (waiting - go, queued + go);
+        most = most.max(queued);
+        now = now.after(RAMP_INTERVAL);
+        for _ in 0..queued.min(500) {
+            health.observe(now, Seen::Answered, &LIMITS);
+        }
+        queued -= queued.min(500);
+        seconds += 1;
+    }
+    assert_eq!((most, seconds, health.is_answering()), (2_000, 45, true));
 }
