@@ -137,8 +137,8 @@ impl Consumer {
         let name = format!("poll {group}");
         let poll = {
             let (client, progress) = (client.clone(), progress.clone());
-            let embedded = settings.is_embedded();
-            move || Poller::new(&client, &progress, assignments, limits, out, embedded).run()
+            let settings = settings.clone();
+            move || Poller::new(&client, &progress, assignments, limits, out, &settings).run()
         };
         let thread = std::thread::Builder::new()
             .name(name.clone())

@@ -5,6 +5,7 @@
 //! everything is acknowledged; a [`pace::Pace`] says when a batch is worth a wait.
 
 mod acked;
+mod bootstrap;
 mod cause;
 mod client_log;
 mod consumer;

@@ -13,12 +13,14 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::mpsc;
 
+use crate::bootstrap::Silence;
 use crate::consumer::{
     Assignments, BATCH_BYTES, COMMIT_INTERVAL, ConsumerEvent, ConsumerLimits, Offsets, Polled, Progress,
     Quiet, StartAt, list_with,
 };
 use crate::events::{Event, EventQueue, Place};
 use crate::record::Received;
+use crate::settings::KafkaSettings;
 
 /// How long a poll waits for the first record of a round. Bounds how long a stop takes.
 const POLL_WAIT: Duration = Duration::from_millis(50);
@@ -59,6 +61,9 @@ pub(crate) struct Poller<'c> {
     paused: bool,
     last_failure: Option<Instant>,
     last_commit: Instant,
+    /// Of the group: it has given us no assignment, not even an empty one.
+    silence: Silence,
+    assigned: bool,
 }
 
 impl<'c> Poller<'c> {
@@ -68,7 +73,7 @@ impl<'c> Poller<'c> {
         assignments: Arc<dyn Assignments>,
         limits: ConsumerLimits,
         out: mpsc::Sender<ConsumerEvent>,
-        embedded: bool,
+        settings: &KafkaSettings,
     ) -> Self {
         Self {
             client,
@@ -76,7 +81,7 @@ impl<'c> Poller<'c> {
             assignments,
             limits,
             out,
-            embedded,
+            embedded: settings.is_embedded(),
             generation: 0,
             owned: Vec::new(),
             reading: Vec::new(),
@@ -87,6 +92,8 @@ impl<'c> Poller<'c> {
             paused: false,
             last_failure: None,
             last_commit: Instant::now(),
+            silence: Silence::new(&settings.bootstrap_servers),
+            assigned: false,
         }
     }
 
@@ -102,6 +109,7 @@ impl<'c> Poller<'c> {
                 self.rejoin();
             }
             self.round(&mut events);
+            self.listen();
             self.close_batch();
             self.hand_out();
             if self.last_commit.elapsed() >= COMMIT_INTERVAL {
@@ -124,6 +132,16 @@ impl<'c> Poller<'c> {
         offsets.clear();
         if let Err(error) = committed {
             tracing::debug!(%error, "offsets were not committed");
+        }
+    }
+
+    /// Sees to it that a group that has gone silent is heard again.
+    fn listen(&mut self) {
+        if self.assigned {
+            self.silence.broken();
+        } else {
+            // SAFETY: the client is alive for as long as we borrow it.
+            unsafe { self.silence.goes_on(self.client.client().native_ptr()) };
         }
     }
 
@@ -165,6 +183,7 @@ impl<'c> Poller<'c> {
             }
             Event::Assigned(places) => self.assign(places),
             Event::Revoked => {
+                self.assigned = false;
                 self.give_up(self.client.assignment_lost());
                 if let Err(error) = self.client.unassign() {
                     self.failed(format!("cannot let go of partitions: {error}"));
@@ -189,6 +208,7 @@ impl<'c> Poller<'c> {
     fn assign(&mut self, places: Vec<Place>) {
         // An eager assignment follows a revocation; should one be missing, the old generation ends here all the same.
         self.revoke();
+        self.assigned = true;
         self.generation += 1;
         self.owned = places;
         self.progress.offsets().owned = self.owned.iter().cloned().collect();

@@ -14,6 +14,7 @@ use rdkafka::producer::{
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Message};
 
+use crate::bootstrap::Silence;
 use crate::cause::Cause;
 use crate::client_log::{log_error, log_line};
 use crate::record::Record;
@@ -261,13 +262,22 @@ impl Running {
         let stop = Arc::new(AtomicBool::new(false));
         let poll = {
             let (client, stop) = (client.clone(), stop.clone());
+            let mut silence = Silence::new(&settings.bootstrap_servers);
             move || {
                 let Some(queue) = ReportQueue::of(&client) else {
                     tracing::error!("a producer without a queue");
                     return;
                 };
                 while !stop.load(Ordering::Acquire) {
-                    client.context().hand_over(queue.poll(POLL_WAIT));
+                    let reports = queue.poll(POLL_WAIT);
+                    let idle = client.context().in_flight.load(Ordering::Relaxed) == 0;
+                    if idle || reports.iter().any(|(_, outcome)| outcome.is_ok()) {
+                        silence.broken();
+                    } else {
+                        // SAFETY: we hold the client.
+                        unsafe { silence.goes_on(client.client().native_ptr()) };
+                    }
+                    client.context().hand_over(reports);
                 }
             }
         };

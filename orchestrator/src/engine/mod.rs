@@ -60,12 +60,12 @@ pub const REQUEST_QUEUE: usize = 4_096;
 /// not fill the memory.
 pub const MAX_UNPUBLISHED: usize = 50_000;
 /// So many bytes of them, keys, values and headers. The producers have as many again.
-pub const MAX_UNPUBLISHED_BYTES: usize = 64 * 1024 * 1024;
+pub const MAX_UNPUBLISHED_BYTES: usize = 32 * 1024 * 1024;
 /// Open sagas kept in memory; others are loaded, a batch at a time, when something happens to them. Each takes some
 /// kilobytes, so this is room for two seconds of full load and not for all that wait for days.
 pub const CACHED_SAGAS: usize = 25_000;
 /// About so many bytes of them: sagas that carry much leave earlier.
-pub const CACHED_BYTES: usize = 96 * 1024 * 1024;
+pub const CACHED_BYTES: usize = 64 * 1024 * 1024;
 /// A command's value is at most this long, well below what a broker takes by default (1 MB with headers).
 pub const MAX_COMMAND_BYTES: usize = 900 * 1024;
 /// The starts of one slice of time draw ids of one shard, so that a hop is one request to the broker.

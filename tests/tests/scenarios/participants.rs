@@ -20,6 +20,7 @@ const OUTAGE: Duration = Duration::from_secs(12);
 /// Until everything that waited is done: a probe after the longest wait, the ramp, a slow machine.
 const BACK: Duration = Duration::from_secs(120);
 const CROWD: usize = 40;
+const TRIPS: usize = 20;
 /// So many sagas lose an attempt before the silence is noticed.
 const NOTICES: usize = 10;
 
@@ -150,15 +151,20 @@ fn a_slow_participant_is_slow_for_its_own_sagas_alone() {
         let api = stack.api()?;
         stack.stand_in("travel").await?;
         let mut accepted = Vec::new();
-        book(&api, &mut accepted, 3 * CROWD).await?;
-        for _ in 0..CROWD {
+        book(&api, &mut accepted, CROWD).await?;
+        // A trip that began after a booking is done before it: on a machine that stands still for seconds not every one.
+        let mut overtook = 0;
+        for _ in 0..TRIPS {
+            let booking = api.start_booking(&BookingRequest::default()).await?;
             let trip = api.start_saga("quick-trip", json!({"traveller": "Quinn"})).await?;
             api.saga_is(trip, "completed").await?;
+            overtook += usize::from(api.saga(booking).await?["status"] == "running");
+            accepted.push(Accepted { saga: booking, end: End::Completed });
         }
-        // Those that began before all of them are not done yet.
-        let paying = "SELECT count(*) AS n FROM saga WHERE step = 'charge-payment' AND finished_at IS NULL";
-        let paying = stack.sagas.number(paying, vec![]).await?;
-        ensure!(paying > 0, "{CROWD} trips, one after the other, took longer than all bookings");
+        ensure!(
+            overtook > TRIPS / 2,
+            "{overtook} of {TRIPS} trips were done before the booking they began after"
+        );
         for Accepted { saga, .. } in &accepted {
             api.saga_is_within(*saga, "completed", BACK).await?;
         }
