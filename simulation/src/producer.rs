@@ -16,7 +16,8 @@ use crate::wrong::Wrong;
 
 /// The longest that a request takes, most of the time.
 const REQUEST_MS: u64 = 6;
-/// How long a producer waits for a broker that is away before it says that it does not know.
+/// How long a producer waits for a broker that is away before it says that it does not know: from when it turns to a record,
+/// so that what a frozen process had queued is written however late. librdkafka drops what it has not begun to send by then.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often it looks whether the broker is back.
 const LOOK_MS: u64 = 200;
@@ -30,6 +31,8 @@ pub struct SimulatedProducer(Arc<Inner>);
 
 struct Inner {
     world: Arc<World>,
+    /// Whose it is, for the trace.
+    owner: Arc<str>,
     deliveries: Arc<dyn Deliveries>,
     requests: mpsc::UnboundedSender<(Record, u64)>,
     fatal: AtomicBool,
@@ -43,6 +46,7 @@ impl SimulatedProducer {
         let (requests, queue) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
             world: world.clone(),
+            owner: process.name().clone(),
             deliveries,
             requests,
             fatal: AtomicBool::new(false),
@@ -114,8 +118,12 @@ impl Inner {
         for (record, token) in request {
             let behind = purges && reports.iter().any(|(_, outcome)| is_unknown(outcome));
             let outcome = if behind { Err(unknown("purged")) } else { self.write(&record) };
-            let word = if outcome.is_ok() { "written" } else { "not confirmed" };
-            world.note(format_args!("{} {token} {word}", record.topic));
+            let word = match &outcome {
+                Ok(_) => "written",
+                Err(DeliveryFailure::Refused(_)) => "refused",
+                Err(_) => "not confirmed",
+            };
+            world.note(format_args!("{} {} {token} {word}", self.owner, record.topic));
             reports.push((token, outcome));
         }
         sleep(world.dice.millis(0, REQUEST_MS)).await;

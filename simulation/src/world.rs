@@ -201,15 +201,20 @@ impl World {
     pub fn refuses(&self, command: &Record) -> bool {
         let refuses = self.dice.once_in(self.odds().refused);
         if refuses {
-            let text = |header| command.headers.text(header).unwrap_or_default();
-            let (id, attempt) = (text(name::COMMAND_ID), text(name::ATTEMPT));
-            lock(&self.refused).insert(format!("{id} attempt {attempt} of {}", text(name::SAGA_ID)));
+            self.refused(command);
         }
         refuses
     }
 
-    /// Whether a sending was refused, as the oracle names it. The journal does not say so where the saga had gone on, or
-    /// where an earlier copy may have been written.
+    /// The broker has refused a command.
+    pub fn refused(&self, command: &Record) {
+        let text = |header| command.headers.text(header).unwrap_or_default();
+        let (id, attempt) = (text(name::COMMAND_ID), text(name::ATTEMPT));
+        lock(&self.refused).insert(format!("{id} attempt {attempt} of {}", text(name::SAGA_ID)));
+    }
+
+    /// Whether a sending was refused, as the oracle names it at the end of a detail. The journal does not say so where the
+    /// saga had gone on, or where an earlier copy may have been written.
     pub fn has_refused(&self, sending: &str) -> bool {
         lock(&self.refused).iter().any(|refused| sending.ends_with(refused))
     }

@@ -148,6 +148,11 @@ impl Sent {
         self.records.lock().unwrap().iter().map(line).collect()
     }
 
+    /// The one that was given at this place, counted from 0.
+    pub(crate) fn record(&self, place: usize) -> Record {
+        self.records.lock().unwrap()[place].0.clone()
+    }
+
     /// What became of the one that was given at this place, counted from 0.
     pub(crate) fn report(&self, place: usize, outcome: Result<Placed, DeliveryFailure>) {
         let token = self.records.lock().unwrap()[place].1;

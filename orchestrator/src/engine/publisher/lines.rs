@@ -9,7 +9,8 @@ use messaging::Record;
 use super::super::DEAD_LETTERS;
 
 /// Records in lines: the producer has the first of each, the others wait. If what became of the first is not known, it is
-/// sent again before any other, so none is at the broker before one that was sent earlier.
+/// sent again before any other, so none is at the broker before one that was sent earlier. Except where the broker refuses
+/// the repetition: the saga goes on, and what became of the first copy stays unknown.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     /// By a hash of topic and key: two lines that share one only wait for each other.

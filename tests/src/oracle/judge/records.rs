@@ -131,10 +131,13 @@ fn in_order(
         }
         let before = last.entry(decision.saga).or_default();
         if *before > decision.revision {
-            let detail = format!("{topic}: {}: {before} before {}", decision.saga, decision.revision);
+            let (command, attempt) = (headers.command_id, headers.attempt.0);
+            let order = format!("revision {before} before {}", decision.revision);
+            let detail = format!("{topic}: {order}: {command} attempt {attempt} of {}", decision.saga);
             found.push(violation(8, "commands out of order", detail));
         }
-        *before = decision.revision;
+        // One that comes late does not excuse those after it.
+        *before = decision.revision.max(*before);
     }
     let missing =
         decided.iter().filter(|(_, decision)| dump.whole && decision.topic == topic && !decision.published);

@@ -244,7 +244,7 @@ fn commands_out_of_order() {
         let of_a: Vec<usize> =
             (0..records.len()).filter(|at| records[*at].headers.text(name::SAGA_ID) == Some(&A.to_string())).collect();
         records.swap(of_a[0], of_a[1]);
-    }), @"I8 commands out of order: booking.commands: A: 3 before 1");
+    }), @"I8 commands out of order: booking.commands: revision 3 before 1: A's reserve-booking attempt 1 of A");
 }
 
 #[test]
