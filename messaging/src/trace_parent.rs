@@ -48,6 +48,11 @@ impl TraceParent {
         self.flags & Self::SAMPLED != 0
     }
 
+    /// The trace's id as it is written, for a line of a log.
+    pub fn trace(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+
     /// Reads a `traceparent` strictly, as the W3C says for version 00. Of later versions the first four fields are
     /// read, and more may follow.
     ///

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use messaging::headers::redrive_of;
+use messaging::headers::{read_traceparent, redrive_of};
 use messaging::pace::Pace;
 use messaging::{ConsumerEvent, Received, telemetry};
 use participant::crash::{self, Point};
@@ -392,7 +392,8 @@ impl Lane {
                 (Some(sent), Some((_, text))) if sent.doubt => {
                     // An earlier copy may have arrived: only its silence can tell, and the next attempt's refusal is one
                     // of a command in doubt.
-                    tracing::error!(saga = %sent.saga, topic = %outgoing.record.topic, text,
+                    let trace = read_traceparent(&outgoing.record.headers).map(|parent| parent.trace());
+                    tracing::error!(saga = %sent.saga, trace, topic = %outgoing.record.topic, text,
                         "the broker refuses a command that it may have taken before; its timeout runs from here");
                     let (shard, seq) = sent.row;
                     self.shards.confirmed(shard, sent.saga, seq, now.after(sent.timeout), placed);

@@ -13,6 +13,7 @@ use super::publisher::{Origin, Outgoing, SentAttempt};
 use super::records::RecordMaker;
 use super::shards::{NOTHING_OPEN, Owned, Wake};
 use super::storage::Storage;
+use super::traces;
 use crate::definitions::Definitions;
 use crate::store::StoreError;
 use crate::store::letters::LetterRow;
@@ -149,8 +150,10 @@ impl Recovery<'_> {
         for (id, saga) in self.store.sagas(&ids).await? {
             match self.definitions.find(self.store, &saga.definition).await? {
                 Some(definition) => _ = held.insert(id, Held { saga: saga.into(), definition }),
-                None => tracing::error!(saga = %id, definition = %saga.definition,
-                    "the definition of a saga is not known; nothing of it is published"),
+                None => {
+                    tracing::error!(saga = %id, trace = traces::of_saga(&saga).trace(), definition = %saga.definition,
+                    "the definition of a saga is not known; nothing of it is published")
+                }
             }
         }
         let wanted: Vec<DeadLetterId> =

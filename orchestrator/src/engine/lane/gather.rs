@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::super::batch::{Fact, Held, Input};
 use super::super::handle::{Asked, Looked, Request};
 use super::super::rebalance::Rebalance;
+use super::super::traces;
 use super::super::{BATCH_INPUTS, REQUEST_QUEUE, SLICE, SLICE_STARTS};
 use super::{Arrived, Asker, DATABASE_PAUSE, IDLE_SAVE, Lane};
 use crate::store::StoreError;
@@ -349,8 +350,10 @@ impl Lane {
                 Some(definition) => {
                     self.sagas.insert(id, Held { saga: saga.into(), definition });
                 }
-                None => tracing::error!(saga = %id, definition = %saga.definition,
-                    "the definition of a saga is not known; the saga is left alone"),
+                None => {
+                    tracing::error!(saga = %id, trace = traces::of_saga(&saga).trace(), definition = %saga.definition,
+                    "the definition of a saga is not known; the saga is left alone")
+                }
             }
         }
         Ok(())

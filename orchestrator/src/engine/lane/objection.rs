@@ -7,11 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use messaging::telemetry;
 use participant::crash;
-use saga_defs::ids::DeadLetterId;
+use saga_defs::ids::{DeadLetterId, SagaId};
 use saga_defs::saga::Refusal;
 
 use super::super::batch::{Batch, Context, Input};
 use super::super::handle::{ActError, StartError};
+use super::super::traces;
 use super::{Arrived, Asker, Lane};
 use crate::store::letters::StoredLetter;
 
@@ -124,7 +125,8 @@ impl Lane {
                 None
             }
             (None, Input::Quarantine(saga, _)) => {
-                tracing::error!(%saga, ?objection, "a saga cannot even be parked; it is left as it is");
+                let trace = self.trace_of(*saga);
+                tracing::error!(%saga, trace, ?objection, "a saga cannot even be parked; it is left as it is");
                 None
             }
             (None, input) => {
@@ -132,10 +134,16 @@ impl Lane {
                     tracing::error!(?input, ?objection, "nothing can come of this input; it is left out");
                     return None;
                 };
-                tracing::error!(%saga, ?objection, "a saga cannot go on; it is parked as stuck");
+                let trace = self.trace_of(saga);
+                tracing::error!(%saga, trace, ?objection, "a saga cannot go on; it is parked as stuck");
                 Some(Arrived::of_ours(Input::Quarantine(saga, objection.cause())))
             }
         }
+    }
+
+    /// The trace of a saga that is in memory.
+    fn trace_of(&self, saga: SagaId) -> Option<String> {
+        self.sagas.get(saga).map(|held| traces::of_saga(&held.saga).trace())
     }
 }
 
