@@ -16,10 +16,12 @@ pub use messages::{
 };
 pub use program::main;
 
+use std::sync::Arc;
+
 use migrations::apply;
 use migrations::booking::Migrator;
-use participant::service::{WorkerSettings, open, wait_until_migrated};
-use participant::{BuildError, Participant, ParticipantError, Stopped};
+use participant::service::{ObservingError, WorkerSettings, observed, open, wait_until_migrated};
+use participant::{BuildError, Participant, ParticipantError, Stopped, Vitals};
 use sea_orm::{DatabaseConnection, DbErr};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,9 @@ pub enum WorkerError {
     /// It broke.
     #[error(transparent)]
     Participant(#[from] ParticipantError),
+    /// It cannot show how it is.
+    #[error(transparent)]
+    Observing(#[from] ObservingError),
 }
 
 /// A change to the database that did not happen.
@@ -70,6 +75,15 @@ pub enum DatabaseError {
 /// # Errors
 /// See [`WorkerError`]; a database or broker that is away is none.
 pub async fn serve(settings: WorkerSettings, stop: CancellationToken) -> Result<(), WorkerError> {
+    observed(PROGRAM, settings.metrics_addr, &stop, async |vitals| work(settings, vitals, stop.clone()).await)
+        .await
+}
+
+async fn work(
+    settings: WorkerSettings,
+    vitals: Arc<Vitals>,
+    stop: CancellationToken,
+) -> Result<(), WorkerError> {
     let WorkerSettings { database_url, kafka, catalog, event_topics, .. } = settings;
     let participant = Participant::builder(PARTICIPANT, catalog)
         .handler(handlers::Reserve)
@@ -77,6 +91,7 @@ pub async fn serve(settings: WorkerSettings, stop: CancellationToken) -> Result<
         .handler(handlers::Confirm)
         .publishes([CREATED, CONFIRMED, CANCELLED])
         .event_topics(event_topics)
+        .vitals(vitals)
         .build()?;
     let Ok(database) = ready_database(&database_url, &stop).await else {
         return Ok(());

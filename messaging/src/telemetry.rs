@@ -17,12 +17,10 @@ use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLin
 use crate::sampling::{Sampler, SamplingError};
 pub use crate::trace_parent::{NotATraceParent, TraceParent};
 
-/// The exporter is switched on by this variable,
+/// The exporter of spans is switched on by this variable,
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-/// or by any that starts so: others may be meant for metrics or logs.
-const OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_";
-/// How spans are to be sent; the first that is set counts.
-const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+/// How spans, or measurements, are to be sent, unless a variable of their own says it.
+const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 /// The one that there is.
 const GRPC: &str = "grpc";
 /// How long the last spans may take to leave.
@@ -70,13 +68,54 @@ pub mod attribute {
     pub const SAGA_IGNORED: &str = "saga.ignored";
 }
 
-/// Traces cannot be switched on.
+/// What can be exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Traces,
+    Metrics,
+}
+
+impl Signal {
+    /// Its exporter is switched on by any variable that starts so,
+    const fn variables(self) -> &'static str {
+        match self {
+            Self::Traces => "OTEL_EXPORTER_OTLP_TRACES_",
+            Self::Metrics => "OTEL_EXPORTER_OTLP_METRICS_",
+        }
+    }
+
+    /// and by the one for all signals, for which there may be a collector that takes no measurements.
+    const fn is_general(self) -> bool {
+        matches!(self, Self::Traces)
+    }
+
+    /// How it is sent; comes before [`PROTOCOL`].
+    const fn protocol(self) -> &'static str {
+        match self {
+            Self::Traces => "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+            Self::Metrics => "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+        }
+    }
+
+    /// Switched off by `none`.
+    const fn exporter(self) -> &'static str {
+        match self {
+            Self::Traces => "OTEL_TRACES_EXPORTER",
+            Self::Metrics => "OTEL_METRICS_EXPORTER",
+        }
+    }
+}
+
+/// Traces or metrics cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The exporter cannot be made of the `OTEL_EXPORTER_OTLP_*` variables.
     #[error("the OTEL_EXPORTER_OTLP_* variables do not make a span exporter")]
     Exporter(#[source] ExporterBuildError),
-    /// Spans are to be sent in a way that there is not.
+    /// As [`TelemetryError::Exporter`], for measurements.
+    #[error("the OTEL_EXPORTER_OTLP_* variables do not make a metric exporter")]
+    Metrics(#[source] ExporterBuildError),
+    /// Spans or measurements are to be sent in a way that there is not.
     #[error("{name}: found {found:?}; allowed: {GRPC} (port 4317 of most collectors)")]
     Protocol {
         /// The variable.
@@ -220,16 +259,11 @@ impl Guard {
 /// # Errors
 /// A variable is wrong.
 pub fn start(service: &'static str) -> Result<Guard, TelemetryError> {
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    if exports(&variables.collect())? && recorder().is_none() {
+    if is_asked_for(Signal::Traces)? && recorder().is_none() {
         let sampler = Sampler::from_environment()?;
         let exporter = SpanExporter::builder().with_tonic().build().map_err(TelemetryError::Exporter)?;
         let mut processor = BatchSpanProcessor::builder(exporter).build();
-        let named = std::env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty());
-        let resource = Resource::builder();
-        let resource = if named { resource } else { resource.with_service_name(service) };
-        processor.set_resource(&resource.build());
+        processor.set_resource(&resource(service));
         let scope = InstrumentationScope::builder("saga").with_version(env!("CARGO_PKG_VERSION")).build();
         if RECORDER.set(Recorder { processor, scope, sampler }).is_err() {
             tracing::debug!("spans are exported already");
@@ -238,16 +272,32 @@ pub fn start(service: &'static str) -> Result<Guard, TelemetryError> {
     Ok(Guard(()))
 }
 
-/// Whether these variables want spans to be exported.
-fn exports(variables: &BTreeMap<String, String>) -> Result<bool, TelemetryError> {
+/// Whether the environment wants this exported.
+pub(crate) fn is_asked_for(signal: Signal) -> Result<bool, TelemetryError> {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    exports(signal, &variables.collect())
+}
+
+/// Who exports: `OTEL_SERVICE_NAME`, else the service.
+pub(crate) fn resource(service: &'static str) -> Resource {
+    let named = std::env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty());
+    let resource = Resource::builder();
+    let resource = if named { resource } else { resource.with_service_name(service) };
+    resource.build()
+}
+
+/// Whether these variables want this exported.
+fn exports(signal: Signal, variables: &BTreeMap<String, String>) -> Result<bool, TelemetryError> {
     let set = |name: &str| variables.get(name).filter(|value| !value.is_empty());
     let is = |name: &str, value: &str| set(name).is_some_and(|found| found.eq_ignore_ascii_case(value));
     let mut named = variables.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.as_str());
-    let asked = named.any(|name| name == ENDPOINT || name.starts_with(OF_TRACES));
-    if !asked || is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
+    let asked =
+        named.any(|name| (signal.is_general() && name == ENDPOINT) || name.starts_with(signal.variables()));
+    if !asked || is("OTEL_SDK_DISABLED", "true") || is(signal.exporter(), "none") {
         return Ok(false);
     }
-    let protocol = PROTOCOLS.into_iter().find_map(|name| Some((name, set(name)?)));
+    let protocol = [signal.protocol(), PROTOCOL].into_iter().find_map(|name| Some((name, set(name)?)));
     match protocol {
         Some((name, found)) if found != GRPC => Err(TelemetryError::Protocol { name, found: found.clone() }),
         _ => Ok(true),
@@ -258,17 +308,18 @@ fn exports(variables: &BTreeMap<String, String>) -> Result<bool, TelemetryError>
 mod tests {
     use super::*;
 
-    fn check(variables: &[(&str, &str)], expected: &str) {
+    fn check(signal: Signal, variables: &[(&str, &str)], expected: &str) {
         let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let found = match exports(&owned.collect()) {
+        let found = match exports(signal, &owned.collect()) {
             Ok(exports) => exports.to_string(),
             Err(error) => error.to_string(),
         };
-        assert_eq!(found, expected, "{variables:?}");
+        assert_eq!(found, expected, "{signal:?} {variables:?}");
     }
 
     #[test]
     fn spans_are_exported_where_they_are_asked_for() {
+        let check = |variables: &[(&str, &str)], expected: &str| check(Signal::Traces, variables, expected);
         let endpoint = (ENDPOINT, "http://collector:4317");
         check(&[], "false");
         check(&[(ENDPOINT, "")], "false");
@@ -284,5 +335,20 @@ mod tests {
         );
         let of_traces = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc");
         check(&[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), of_traces], "true");
+    }
+
+    #[test]
+    fn measurements_are_exported_where_they_are_asked_for_by_name() {
+        let check = |variables: &[(&str, &str)], expected: &str| check(Signal::Metrics, variables, expected);
+        let endpoint = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://collector:4317");
+        check(&[], "false");
+        check(&[(ENDPOINT, "http://collector:4317")], "false");
+        check(&[endpoint], "true");
+        check(&[endpoint, ("OTEL_METRICS_EXPORTER", "none")], "false");
+        check(&[endpoint, ("OTEL_SDK_DISABLED", "true")], "false");
+        check(
+            &[endpoint, ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json")],
+            "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: found \"http/json\"; allowed: grpc (port 4317 of most collectors)",
+        );
     }
 }

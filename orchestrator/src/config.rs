@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use messaging::topics::{TopicError, TopicSpec};
-use participant::service::{Setting, SettingError, Settings, WORKER_SETTINGS, WorkerSettings};
+use participant::service::{METRICS_ADDR, Setting, SettingError, Settings, WORKER_SETTINGS, WorkerSettings};
 use saga_defs::definition::Definition;
 use saga_defs::ids::ShardCount;
 use saga_defs::{Shipped, shipped};
@@ -66,7 +66,9 @@ const OWN_SETTINGS: [Setting; 11] = [
 
 /// Every setting of the program.
 pub fn all_settings() -> Vec<Setting> {
-    WORKER_SETTINGS.into_iter().map(in_own_words).chain(OWN_SETTINGS).collect()
+    // What METRICS_ADDR is to a worker, HTTP_ADDR is here.
+    let shared = WORKER_SETTINGS.into_iter().filter(|setting| setting.name != METRICS_ADDR);
+    shared.map(in_own_words).chain(OWN_SETTINGS).collect()
 }
 
 /// What a setting that every service has means here, where it is not what it means to a worker.

@@ -1,4 +1,4 @@
-//! What is measured. One meter; `/metrics` reads it as Prometheus text, and other readers can be added.
+//! What is measured: `/metrics` reads it as Prometheus text, and OTLP where that is asked for.
 //!
 //! Label values come from definitions, from closed lists, or are cut to a small number of distinct ones, so that nobody
 //! outside can make the number of series grow.
@@ -7,10 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use messaging::meters::{Meters, MetersError, label};
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, UpDownCounter};
-use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
-use prometheus::{Registry, TextEncoder};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, UpDownCounter};
 use saga_defs::ids::Direction;
 use saga_defs::saga::Status;
 
@@ -20,22 +19,9 @@ use crate::retention::Removed;
 /// Distinct reasons of dead letters that get a series of their own; later ones count as `other`.
 const MAX_REASONS: usize = 32;
 
-/// Seconds, from a quick commit to a saga that waited for its deadline.
-const SECONDS: [f64; 19] = [
-    0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
-    300.0, 900.0,
-];
-const BATCH_SIZES: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
-
-/// The instruments could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("the metrics cannot be set up: {0}")]
-pub struct MetricsError(String);
-
 /// Every instrument of the service. Calls are cheap and never fail.
 pub struct Metrics {
-    registry: Registry,
-    provider: SdkMeterProvider,
+    meters: Meters,
     started: Counter<u64>,
     ended: Histogram<f64>,
     stuck: Counter<u64>,
@@ -80,18 +66,16 @@ struct Many {
 }
 
 impl Many {
-    fn new(meter: &Meter) -> Self {
-        let counter =
-            |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
-        let driven = meter.i64_up_down_counter("saga.bulk.driven");
+    fn new(meters: &Meters) -> Self {
+        let driven = meters.meter().i64_up_down_counter("saga.bulk.driven");
         let items = "What became of letters and sagas that redrives and saga actions chose.";
         let ended = "Redrives and saga actions that send nothing more, by how they ended.";
         Self {
             driven: driven
                 .with_description("Redrives and saga actions that this process drives at the moment.")
                 .build(),
-            items: counter("saga.bulk.items", items),
-            ended: counter("saga.bulk.ended", ended),
+            items: meters.counter("saga.bulk.items", items),
+            ended: meters.counter("saga.bulk.ended", ended),
         }
     }
 }
@@ -103,23 +87,20 @@ struct Streams {
 }
 
 impl Streams {
-    fn new(meter: &Meter) -> Self {
-        let (open, cut) =
-            (meter.i64_up_down_counter("saga.event_streams"), meter.u64_counter("saga.event_streams.cut"));
+    fn new(meters: &Meters) -> Self {
+        let open = meters.meter().i64_up_down_counter("saga.event_streams");
+        let cut = "Event streams that were cut: the client read too slowly.";
         Self {
             open: open.with_description("Clients that listen to events, by what they listen to.").build(),
-            cut: cut.with_description("Event streams that were cut: the client read too slowly.").build(),
+            cut: meters.counter("saga.event_streams.cut", cut),
         }
     }
 }
 
 impl Levels {
-    fn new(meter: &Meter) -> Self {
-        let gauge =
-            |name: &'static str, about: &'static str| meter.u64_gauge(name).with_description(about).build();
-        let age = |name: &'static str, about: &'static str| {
-            meter.f64_gauge(name).with_unit("s").with_description(about).build()
-        };
+    fn new(meters: &Meters) -> Self {
+        let gauge = |name, about| meters.gauge(name, about);
+        let age = |name, about| meters.age(name, about);
         Self {
             waiting: gauge(
                 "saga.in_flight",
@@ -130,7 +111,8 @@ impl Levels {
                 "saga.dead_letters.open",
                 "Dead letters nobody has decided about, 10,000 at most; every process counts all of them.",
             ),
-            oldest_letter: meter
+            oldest_letter: meters
+                .meter()
                 .u64_gauge("saga.dead_letters.oldest_age")
                 .with_unit("s")
                 .with_description("The age of the oldest of them.")
@@ -157,38 +139,17 @@ impl Levels {
 }
 
 impl Metrics {
-    /// With the Prometheus reader only.
+    /// Read as [`Meters::new`] says.
     ///
     /// # Errors
-    /// When the reader cannot be registered.
-    pub fn new() -> Result<Arc<Self>, MetricsError> {
-        Self::with_readers(SdkMeterProvider::builder())
+    /// As [`Meters::new`].
+    pub fn new() -> Result<Arc<Self>, MetersError> {
+        Ok(Arc::new(Self::instruments(Meters::new("orchestrator")?)))
     }
 
-    /// With the Prometheus reader and those that the builder has already, e.g. one that pushes over OTLP.
-    ///
-    /// # Errors
-    /// As [`Metrics::new`].
-    pub fn with_readers(builder: MeterProviderBuilder) -> Result<Arc<Self>, MetricsError> {
-        let registry = Registry::new();
-        let reader = opentelemetry_prometheus::exporter()
-            .with_registry(registry.clone())
-            .without_target_info()
-            .scope_info_enabled(false)
-            .build()
-            .map_err(|error| MetricsError(error.to_string()))?;
-        let provider = builder.with_reader(reader).build();
-        let meter = provider.meter("orchestrator");
-        Ok(Arc::new(Self::instruments(registry, provider, &meter)))
-    }
-
-    fn instruments(registry: Registry, provider: SdkMeterProvider, meter: &Meter) -> Self {
-        let counter =
-            |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
-        let seconds = |name: &'static str, about: &'static str| {
-            let named = meter.f64_histogram(name).with_unit("s").with_description(about);
-            named.with_boundaries(SECONDS.to_vec()).build()
-        };
+    fn instruments(meters: Meters) -> Self {
+        let counter = |name, about| meters.counter(name, about);
+        let seconds = |name, about| meters.seconds(name, about);
         Self {
             started: counter("saga.started", "Sagas accepted."),
             ended: seconds(
@@ -198,11 +159,7 @@ impl Metrics {
             stuck: counter("saga.stuck", "Times that a saga came to wait for an operator."),
             steps: seconds("saga.step.duration", "From a command's first attempt to its outcome."),
             retries: counter("saga.retries", "Attempts of a command after its first."),
-            batch: meter
-                .u64_histogram("saga.batch.transitions")
-                .with_description("Transitions in one commit.")
-                .with_boundaries(BATCH_SIZES.to_vec())
-                .build(),
+            batch: meters.sizes("saga.batch.transitions", "Transitions in one commit."),
             commit: seconds("saga.commit.duration", "Time of one commit."),
             ignored: counter(
                 "saga.ignored",
@@ -210,14 +167,10 @@ impl Metrics {
             ),
             dead_letters: counter("saga.dead_letters", "Dead letters kept."),
             panics: counter("saga.panics", "Decisions that panicked: a defect, which the log describes."),
-            in_flight: meter
-                .u64_gauge("saga.publish.in_flight")
-                .with_description("Commands handed to Kafka and not acknowledged yet.")
-                .build(),
-            shards: meter
-                .u64_gauge("saga.shards")
-                .with_description("Shards of this process: owned, and of these stopped by an error.")
-                .build(),
+            in_flight: meters
+                .gauge("saga.publish.in_flight", "Commands handed to Kafka and not acknowledged yet."),
+            shards: meters
+                .gauge("saga.shards", "Shards of this process: owned, and of these stopped by an error."),
             handled: seconds(
                 "saga.input.duration",
                 "From the arrival of a reply, a request or a timer to the commit of what it leads to.",
@@ -227,7 +180,8 @@ impl Metrics {
                 "Time of one HTTP request, by route and status.",
             ),
             removed: counter("saga.retention.removed", "What has left at its age, by what it is."),
-            journal_age: meter
+            journal_age: meters
+                .meter()
                 .u64_gauge("saga.journal.age")
                 .with_unit("s")
                 .with_description("Since when the journal is kept.")
@@ -236,12 +190,11 @@ impl Metrics {
                 "saga.inbox.delay",
                 "The age of a reply, by its record's timestamp, when it is taken from the inbox.",
             ),
-            now: Levels::new(meter),
-            many: Many::new(meter),
-            streams: Streams::new(meter),
-            registry,
-            provider,
+            now: Levels::new(&meters),
+            many: Many::new(&meters),
+            streams: Streams::new(&meters),
             reasons: Mutex::new(BTreeSet::new()),
+            meters,
         }
     }
 
@@ -421,17 +374,13 @@ impl Metrics {
 
     /// All of it as Prometheus text.
     pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        self.meters.render()
     }
 
-    /// The provider, to flush and shut it down at the end.
-    pub const fn provider(&self) -> &SdkMeterProvider {
-        &self.provider
+    /// Pushes what was measured last, where it is pushed at all, for as long as `limit`.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.meters.shutdown(limit).await;
     }
-}
-
-fn label(name: &'static str, value: &str) -> KeyValue {
-    KeyValue::new(name, value.to_owned())
 }
 
 #[cfg(test)]

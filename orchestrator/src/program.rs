@@ -22,6 +22,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 fn program() -> Program {
     Program::new("orchestrator", "Runs sagas: HTTP in, Postgres, Kafka out", all_settings())
+        .reading(|settings| Ok(Config::read(settings)?.base))
         .serving("Runs sagas until SIGTERM or Ctrl-C")
         .with_plain(check::command())
         .with(verify::command::command())

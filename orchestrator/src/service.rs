@@ -8,13 +8,14 @@ use anyhow::Context;
 use messaging::topics::{self, TopicError};
 use migrations::apply;
 use migrations::orchestrator::Migrator;
-use participant::service::{open, wait_until_migrated};
+use participant::service::{Manager, open, wait_until_migrated};
 use saga_defs::ids::ShardCount;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::bulk::Actions;
 use crate::api::hands::OwnHands;
@@ -46,6 +47,8 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
 /// How often the database is asked for the time: clocks drift by milliseconds meanwhile.
 const ASK_TIME: Duration = Duration::from_secs(10);
+/// How long the last measurements may take to leave, where they are exported.
+const LAST_EXPORT: Duration = Duration::from_secs(5);
 /// How often what waits for an operator is counted.
 const COUNT_BACKLOG: Duration = Duration::from_secs(10);
 
@@ -115,8 +118,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         metrics: metrics.clone(),
         allow_forced_outcomes: config.allow_forced_outcomes,
     };
+    let _told = tell_manager(&engine, &reads, &stop);
     let kept = desk.keep(stop.clone());
-    let looked_after = look_after(&config, &definitions, &store, reads, metrics, kept, &stop).await?;
+    let looked_after = look_after(&config, &definitions, &store, reads, metrics.clone(), kept, &stop).await?;
     announce(address);
     let watch = watch(&engine, || letters.is_finished(), &store, &stop);
     let served = api::serve(api, listener, stop.clone(), HttpLimits::default());
@@ -127,7 +131,17 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     letters_stop.cancel();
     engine.stop().await.context("the engine's lane panicked")?;
     letters.await.context("the dead-letter consumer panicked")??;
+    metrics.shutdown(LAST_EXPORT).await;
     died
+}
+
+/// Tells the service manager, if one started the process, when starts are taken, that the service lives, and that it stops.
+fn tell_manager(engine: &Engine, reads: &Reads, stop: &CancellationToken) -> Option<AbortOnDropHandle<()>> {
+    let manager = Manager::of_process()?;
+    let (engine, alive, reads) = (engine.handle.clone(), engine.handle.clone(), reads.clone());
+    let ready = async move || api::is_ready(&engine.health(), &reads).await;
+    let alive = move || api::is_alive(&alive.health());
+    Some(AbortOnDropHandle::new(tokio::spawn(manager.tell(ready, alive, stop.clone()))))
 }
 
 fn engine_settings(config: &Config, advertise_url: Arc<str>, incarnation: &str) -> EngineSettings {

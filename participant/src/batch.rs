@@ -2,20 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use messaging::headers::{ReplyHeaders, name, push_traceparent};
 use messaging::{Headers, Received, Record, TraceParent};
 use saga_defs::saga::Echo;
 use tokio_util::sync::CancellationToken;
 
-use crate::dead_letter::{Letters, Reason};
+use crate::dead_letter::Letters;
 use crate::executor::Executor;
 use crate::intake::{Incoming, Intake, NotACommand, rounds};
 use crate::publisher::{Outgoing, Publication};
 use crate::records::Answer;
 use crate::retry::Stopped;
 use crate::traces::{self, Parents};
+use crate::vitals::Tally;
 
 /// The header that tells repeats of a domain event from other events: the command's id and the event's number.
 const EVENT_ID: &str = "event-id";
@@ -24,7 +25,7 @@ const EVENT_ID: &str = "event-id";
 pub(crate) struct Batch {
     rounds: Vec<Vec<Incoming>>,
     publication: Publication,
-    begun: SystemTime,
+    begun: (Instant, SystemTime),
 }
 
 impl Batch {
@@ -38,15 +39,19 @@ impl Batch {
         let intake = Intake { catalog: &executor.catalog, by_type, handlers: &executor.handlers };
         let mut publication = Publication::default();
         let mut commands = Vec::with_capacity(records.len());
+        executor.vitals.takes(&records);
         for received in records {
             let received = Arc::new(received);
             publication.completes(&received);
             match intake.take(&received) {
                 Ok(command) => commands.push(command),
-                Err(not) => publication.replies.push(letter(received, &not, letters)),
+                Err(not) => {
+                    executor.vitals.dead_letter(not.reason());
+                    publication.replies.push(letter(received, &not, letters));
+                }
             }
         }
-        Self { rounds: rounds(commands), publication, begun: SystemTime::now() }
+        Self { rounds: rounds(commands), publication, begun: (Instant::now(), SystemTime::now()) }
     }
 
     /// Runs all commands. When it is stopped meanwhile, nothing is published: after the next start, what was committed
@@ -57,15 +62,19 @@ impl Batch {
         stop: &CancellationToken,
     ) -> Result<Publication, Stopped> {
         let mut publication = self.publication;
+        let (begun, begun_at) = self.begun;
+        let mut tally = Tally::default();
         for round in self.rounds {
             let answers = executor.run(&round, stop).await?;
             for (command, answer) in round.into_iter().zip(answers) {
-                let parents = traces::follow(&command, answer.as_ref(), self.begun);
+                let parents = traces::follow(&command, answer.as_ref(), begun_at);
+                tally.count(&command, answer.as_ref());
                 if let Some(answer) = answer {
                     publish(&command, answer, parents, &mut publication);
                 }
             }
         }
+        executor.vitals.answered(begun, tally);
         Ok(publication)
     }
 }
@@ -86,25 +95,23 @@ impl Publication {
 }
 
 fn letter(received: Arc<Received>, not: &NotACommand, letters: &Letters) -> Outgoing {
-    let reason = match not {
-        NotACommand::Undecodable(_) => Reason::Undecodable,
-        NotACommand::Unhandled(_) => Reason::Unhandled,
-    };
     let text = not.to_string();
     tracing::warn!(
         topic = &*received.topic,
         partition = received.partition,
         offset = received.offset,
+        saga = traces::saga_of(&received),
+        trace = traces::id_of(&received),
         "a record becomes a dead letter: {text}"
     );
-    let record = letters.of_record(&received, reason, &text);
+    let record = letters.of_record(&received, not.reason(), &text);
     Outgoing { record, of: received, is_letter: true }
 }
 
 /// The reply (unless it is to be lost) and the domain events of a command.
 fn publish(command: &Incoming, answer: Answer, parents: Parents, out: &mut Publication) {
     let headers = &command.headers;
-    let Answer { outcome, reply } = answer;
+    let Answer { outcome, reply, .. } = answer;
     let reply = Arc::unwrap_or_clone(reply);
     for (number, event) in reply.events.into_iter().enumerate() {
         let mut event_headers = Headers::with_capacity(4);

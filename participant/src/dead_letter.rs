@@ -23,7 +23,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Undecodable => "undecodable",
             Self::Unhandled => "unhandled",

@@ -18,12 +18,14 @@ use crate::isolate::{AllOrNone, Failure, isolate};
 use crate::outside::Unmade;
 use crate::records::{Answer, Claim, Expected, Records, of_database, of_handler, rolled_back};
 use crate::retry::Stopped;
+use crate::vitals::Vitals;
 
 /// Runs commands against the worker's database.
 pub(crate) struct Executor {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) database: DatabaseConnection,
     pub(crate) handlers: Vec<AnyHandler>,
+    pub(crate) vitals: Arc<Vitals>,
     /// How long all calls to the outside of one round may take.
     pub(crate) call_timeout: Duration,
     /// Whether commands that look new were new of late. Only decides what is tried first.

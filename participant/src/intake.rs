@@ -10,6 +10,7 @@ use saga_defs::participant::Recorded;
 use schemas::Catalog;
 
 use crate::command::Command;
+use crate::dead_letter::Reason;
 use crate::erased::{AnyCommand, AnyHandler, EncodedReply};
 use crate::inbox::Write;
 use crate::records::Expected;
@@ -59,6 +60,16 @@ pub(crate) enum NotACommand {
     Undecodable(String),
     #[error("this participant has no handler for {0}")]
     Unhandled(String),
+}
+
+impl NotACommand {
+    /// The reason of its dead letter.
+    pub(crate) const fn reason(&self) -> Reason {
+        match self {
+            Self::Undecodable(_) => Reason::Undecodable,
+            Self::Unhandled(_) => Reason::Unhandled,
+        }
+    }
 }
 
 /// Knows which handler a command is for.

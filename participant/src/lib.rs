@@ -101,6 +101,7 @@ pub mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod traces;
+mod vitals;
 
 pub use calls::{CallError, CallLimits, call_each};
 pub use command::{Command, Message};
@@ -111,3 +112,4 @@ pub use handler::{Answered, ExternalHandler, Handler, HandlerError, OneByOne, Si
 pub use outcome::{Delivery, DomainEvent, Outcome, Refusal};
 pub use retry::Stopped;
 pub use runtime::{BuildError, Builder, EventTopics, Participant, ParticipantError};
+pub use vitals::Vitals;

@@ -7,6 +7,7 @@
 //! undone too. A compensation may always be answered `failed`: it is only ever tried again.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -24,6 +25,7 @@ use crate::isolate::{AllOrNone, Failure, isolate};
 use crate::outcome::Refusal;
 use crate::records::{Answer, Claim, Expected, Records, of_database, of_handler, rolled_back};
 use crate::retry::Stopped;
+use crate::traces;
 
 type Place = usize;
 
@@ -108,10 +110,14 @@ impl Executor {
         }
         let calls = by_handler.into_iter().map(|(handler, claims)| async move {
             let commands: Vec<&AnyCommand> = claims.iter().map(|(at, _)| &round[*at].command).collect();
+            let began = Instant::now();
             let answers = match &self.handlers[handler] {
                 AnyHandler::External(handler) => self.call(handler.as_ref(), &commands).await,
                 AnyHandler::Local(_) => Vec::new(),
             };
+            if let Some((at, _)) = claims.first() {
+                self.vitals.called(&round[*at].headers.message_type, began, &answers);
+            }
             claims
                 .into_iter()
                 .zip(answers)
@@ -156,8 +162,16 @@ impl Executor {
     /// The answer when it cannot be promised that nothing happened.
     fn without_promise(&self, command: &Incoming, refusal: &Refusal) -> Option<Answer> {
         if is_forward(command) {
-            let id = command.headers.command_id;
-            tracing::warn!(command = %id, code = %refusal.code, "no answer is sent, it may have happened: {}", refusal.message);
+            let headers = &command.headers;
+            tracing::warn!(
+                saga = %headers.saga_id,
+                trace = traces::id_of(&command.received),
+                step = %headers.step,
+                command = %headers.command_id,
+                code = %refusal.code,
+                "no answer is sent, it may have happened: {}",
+                refusal.message
+            );
             return None;
         }
         Some(Answer::failed(&self.catalog, refusal))

@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::crash::{self, Point};
 use crate::dead_letter::{Letters, Reason};
+use crate::traces;
+use crate::vitals::Vitals;
 
 /// How many batches may be on their way to the broker, and as many to be sent; the next one waits before it is handed
 /// over.
@@ -55,8 +57,9 @@ impl Borrow<Record> for Outgoing {
 /// Publishes publications in their order.
 pub(crate) struct Publisher {
     pub(crate) producer: AckedProducer,
-    pub(crate) consumer: Consumer,
+    pub(crate) consumer: Arc<Consumer>,
     pub(crate) letters: Letters,
+    pub(crate) vitals: Arc<Vitals>,
     /// Ends the waiting for acknowledgements; what is not acknowledged then is done again after the next start.
     pub(crate) give_up: CancellationToken,
     /// Held while events are on their way: those of the next batch wait, so that no failure changes their order.
@@ -71,7 +74,7 @@ impl Publisher {
     pub(crate) async fn run(
         self,
         publications: mpsc::Receiver<Publication>,
-    ) -> (Consumer, Result<(), PublishError>) {
+    ) -> (Arc<Consumer>, Result<(), PublishError>) {
         let published = self.publish_all(publications).await;
         if matches!(published, Ok(()) | Err(PublishError::Stopped))
             && let Err(error) = self.consumer.flush_commits(LAST_COMMIT).await
@@ -143,10 +146,19 @@ impl Publisher {
     fn replace(&self, outgoing: &mut Vec<Outgoing>, index: usize, why: &str) {
         let Some(refused) = outgoing.get_mut(index) else { return };
         let of = refused.of.clone();
-        tracing::error!(topic = &*of.topic, partition = of.partition, offset = of.offset, "{why}");
+        let (saga, trace) = (traces::saga_of(&of), traces::id_of(&of));
+        tracing::error!(
+            topic = &*of.topic,
+            partition = of.partition,
+            offset = of.offset,
+            saga,
+            trace,
+            "{why}"
+        );
         if refused.is_letter {
             outgoing.remove(index);
         } else {
+            self.vitals.dead_letter(Reason::Unpublishable);
             *refused = Outgoing {
                 record: self.letters.of_record(&of, Reason::Unpublishable, why),
                 of,

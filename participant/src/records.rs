@@ -20,8 +20,23 @@ use crate::outcome::{Delivery, Refusal};
 /// What is to be sent for one command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
+    /// How its command came, which nobody outside is told.
+    pub(crate) came: Came,
     pub(crate) outcome: OutcomeKind,
     pub(crate) reply: Arc<EncodedReply>,
+}
+
+/// How a command came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// It was worked on.
+    First,
+    /// It had its answer already.
+    Again,
+    /// A compensation, and what it undoes had not come: it leaves a tombstone.
+    BeforeItsCommand,
+    /// Its step was undone already.
+    TooLate,
 }
 
 impl Answer {
@@ -32,7 +47,7 @@ impl Answer {
             tracing::error!(code = %refusal.code, "a refusal cannot be encoded: {}", error.message);
             EncodedReply { message_type: Arc::from(""), value: Vec::new(), lost: true, events: Vec::new() }
         });
-        Self { outcome, reply: Arc::new(reply) }
+        Self { came: Came::First, outcome, reply: Arc::new(reply) }
     }
 
     pub(crate) fn failed(catalog: &Catalog, refusal: &Refusal) -> Self {
@@ -121,23 +136,20 @@ impl<'a> Records<'a> {
                 next(self.own(command)),
                 Some(reply.clone()),
             ));
-            return Ok(Answer { outcome: OutcomeKind::Succeeded, reply });
+            return Ok(Answer { came: Came::BeforeItsCommand, outcome: OutcomeKind::Succeeded, reply });
         }
         let recorded = self.own(command).map(|row| (row.recorded, &row.reply));
+        let again =
+            |outcome, reply: &Arc<EncodedReply>| Answer { came: Came::Again, outcome, reply: reply.clone() };
         Ok(match recorded {
-            Some((Recorded::Succeeded, reply)) => {
-                Answer { outcome: OutcomeKind::Succeeded, reply: reply.clone() }
-            }
-            Some((Recorded::Rejected { .. }, reply)) => {
-                Answer { outcome: OutcomeKind::Rejected, reply: reply.clone() }
-            }
-            Some((Recorded::Failed { .. }, reply)) => {
-                Answer { outcome: OutcomeKind::Failed, reply: reply.clone() }
-            }
+            Some((Recorded::Succeeded, reply)) => again(OutcomeKind::Succeeded, reply),
+            Some((Recorded::Rejected { .. }, reply)) => again(OutcomeKind::Rejected, reply),
+            Some((Recorded::Failed { .. }, reply)) => again(OutcomeKind::Failed, reply),
             Some((Recorded::Claimed | Recorded::Tombstoned, _)) | None => {
                 let late =
                     Refusal::new("tombstoned", "this step was already undone; its command came too late");
-                Answer::refusal(self.catalog, OutcomeKind::Rejected, &late)
+                let refused = Answer::refusal(self.catalog, OutcomeKind::Rejected, &late);
+                Answer { came: Came::TooLate, ..refused }
             }
         })
     }
@@ -170,7 +182,7 @@ impl<'a> Records<'a> {
             let revision = next(forward);
             self.writes.push(command.tombstone(revision));
         }
-        Answer { outcome, reply }
+        Answer { came: Came::First, outcome, reply }
     }
 
     /// Records that an attempt failed, and gives its answer; `None` where silence is the only truthful answer: `failed`

@@ -26,6 +26,7 @@ use crate::handler::{ExternalHandler, Handler};
 use crate::outcome::Refusal;
 use crate::publisher::{Publication, Publisher, UNACKNOWLEDGED_BATCHES};
 use crate::retry::{Stopped, Waits};
+use crate::vitals::{Membership, Vitals};
 
 /// How many records one poll hands over at most, and how many such batches wait.
 const CONSUMER_LIMITS: ConsumerLimits = ConsumerLimits { batch_records: 500, queued_batches: 4 };
@@ -119,6 +120,7 @@ pub struct Participant {
     publishes: Vec<&'static str>,
     event_topics: EventTopics,
     call_timeout: Duration,
+    vitals: Arc<Vitals>,
 }
 
 /// Puts a participant together.
@@ -169,6 +171,12 @@ impl Builder {
         self
     }
 
+    /// Where the participant shows how it is and what it measures; nowhere unless told otherwise.
+    pub fn vitals(mut self, vitals: Arc<Vitals>) -> Self {
+        self.participant.vitals = vitals;
+        self
+    }
+
     /// The participant.
     ///
     /// # Errors
@@ -207,17 +215,20 @@ impl Builder {
 /// Gives all partitions from where the group left them.
 struct FromCommitted {
     participant: String,
+    membership: Arc<Membership>,
 }
 
 impl Assignments for FromCommitted {
     fn assigned(&self, generation: u64, partitions: &[(Arc<str>, i32)]) -> Vec<StartAt> {
         tracing::info!(participant = %self.participant, generation, partitions = partitions.len(), "assigned");
+        self.membership.assigned(partitions.len());
         vec![StartAt::CommittedOrEarliest; partitions.len()]
     }
 
     fn revoked(&self, generation: u64, partitions: &[(Arc<str>, i32)]) {
         // What is still in work is answered by whoever gets the partitions as well: the inbox makes it a replay.
         tracing::info!(participant = %self.participant, generation, partitions = partitions.len(), "revoked");
+        self.membership.waits_for("the group has not given it partitions again");
     }
 }
 
@@ -232,6 +243,7 @@ impl Participant {
             publishes: Vec::new(),
             event_topics: EventTopics::default(),
             call_timeout: CALL_TIMEOUT,
+            vitals: Vitals::unseen(),
         };
         Builder { participant, messages: vec![Refusal::NAME.to_owned()], twice: None }
     }
@@ -253,19 +265,27 @@ impl Participant {
         database: DatabaseConnection,
         stop: CancellationToken,
     ) -> Result<(), ParticipantError> {
+        let vitals = self.vitals.clone();
+        vitals.has_database(&database);
         let Ok((producer, incarnation)) = self.prepare(kafka, &stop).await? else {
             return Ok(());
         };
         let letters = Letters::new(&self.name, &incarnation);
-        let assignments = Arc::new(FromCommitted { participant: self.name.clone() });
+        let assignments = Arc::new(FromCommitted {
+            participant: self.name.clone(),
+            membership: vitals.membership().clone(),
+        });
         let (group, topic) = (format!("{}-participant", self.name), self.command_topic());
         let (consumer, mut events) = Consumer::start(kafka, &group, &[&topic], CONSUMER_LIMITS, assignments)
             .map_err(|source| self.kafka_error(source))?;
+        let consumer = Arc::new(consumer);
+        vitals.reads(consumer.clone());
         let give_up = CancellationToken::new();
         let publisher = Publisher {
             producer,
             consumer,
             letters: letters.clone(),
+            vitals: vitals.clone(),
             give_up: give_up.clone(),
             events: Mutex::default(),
         };
@@ -289,8 +309,9 @@ impl Participant {
         };
         let broken = |source| ParticipantError::Publishing { participant: name.clone(), source };
         let (consumer, published) = published.map_err(|_| broken(None))?;
+        vitals.reads_no_more();
         // Leaving the group waits for a thread.
-        let _ = tokio::task::spawn_blocking(move || consumer.stop()).await;
+        let _ = tokio::task::spawn_blocking(move || Arc::into_inner(consumer).map(Consumer::stop)).await;
         published.map_err(|error| broken(Some(error)))?;
         match served {
             Served::Stopped | Served::StoppedWaiting => {
@@ -311,13 +332,14 @@ impl Participant {
         publications: mpsc::Sender<Publication>,
         stop: &CancellationToken,
     ) -> Served {
-        let Self { catalog, handlers, by_type, call_timeout, .. } = self;
+        let Self { catalog, handlers, by_type, call_timeout, vitals, .. } = self;
+        let membership = vitals.membership().clone();
         // After a start the first commands may well be repeats.
         let all_new = AtomicBool::new(false);
-        let executor = Executor { catalog, database, handlers, call_timeout, all_new };
+        let executor = Executor { catalog, database, handlers, vitals, call_timeout, all_new };
         let mut pace = Pace::new(Instant::now());
         loop {
-            let records = match next_batch(events, &pace, stop).await {
+            let records = match next_batch(events, &membership, &pace, stop).await {
                 Next::Records(records) => records,
                 Next::Stopped => return Served::Stopped,
                 Next::Ended => return Served::ConsumerEnded,
@@ -351,8 +373,14 @@ impl Participant {
         let mut waits = Waits::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             match self.look(kafka, &producer, &commands).await {
-                Ok(incarnation) => return Ok(Ok((producer, incarnation))),
-                Err(missing) => tracing::warn!(participant = %self.name, "waiting: {missing}"),
+                Ok(incarnation) => {
+                    self.vitals.membership().waits_for("the group has not given it partitions yet");
+                    return Ok(Ok((producer, incarnation)));
+                }
+                Err(missing) => {
+                    self.vitals.membership().waits_for(&missing);
+                    tracing::warn!(participant = %self.name, "waiting: {missing}");
+                }
             }
             if waits.wait(stop).await.is_err() {
                 return Ok(Err(Stopped));
@@ -416,6 +444,7 @@ enum Next {
 /// Waits for records, lets them grow to a batch as the pace says, and takes what is there.
 async fn next_batch(
     events: &mut mpsc::Receiver<ConsumerEvent>,
+    membership: &Membership,
     pace: &Pace,
     stop: &CancellationToken,
 ) -> Next {
@@ -427,7 +456,7 @@ async fn next_batch(
             event = events.recv() => event,
         };
         let Some(event) = event else { return Next::Ended };
-        take(event, &mut records);
+        take(event, membership, &mut records);
     }
     let pause = pace.pause(Instant::now());
     if !pause.is_zero() {
@@ -436,20 +465,23 @@ async fn next_batch(
     while records.len() < BATCH_RECORDS
         && let Ok(event) = events.try_recv()
     {
-        take(event, &mut records);
+        take(event, membership, &mut records);
     }
     Next::Records(records)
 }
 
-fn take(event: ConsumerEvent, records: &mut Vec<Received>) {
+fn take(event: ConsumerEvent, membership: &Membership, records: &mut Vec<Received>) {
     match event {
         ConsumerEvent::Records(polled) => records.extend(polled.records),
-        ConsumerEvent::OffsetVanished { topic, partition, text, .. } => tracing::error!(
-            topic = &*topic,
-            partition,
-            "commands were lost before they were read, and the partition stands still: set the group's offset for it \
-             with Kafka's tools, then restart this worker: {text}"
-        ),
+        ConsumerEvent::OffsetVanished { topic, partition, text, .. } => {
+            membership.stands_still(&topic, partition);
+            tracing::error!(
+                topic = &*topic,
+                partition,
+                "commands were lost before they were read, and the partition stands still: set the group's offset for it \
+                 with Kafka's tools, then restart this worker: {text}"
+            );
+        }
         ConsumerEvent::Failed(text) => tracing::warn!("the consumer waits: {text}"),
     }
 }

@@ -2,12 +2,25 @@
 
 use std::time::SystemTime;
 
-use messaging::TraceParent;
-use messaging::headers::OutcomeKind;
+use messaging::headers::{OutcomeKind, name, read_traceparent};
 use messaging::telemetry::{Kind, Span, attribute, recorder};
+use messaging::{Received, TraceParent};
+
+use saga_defs::ids::SagaId;
 
 use crate::intake::Incoming;
 use crate::records::Answer;
+
+/// The saga that a record says it is about, for a line of the log.
+pub(crate) fn saga_of(received: &Received) -> Option<String> {
+    let id: SagaId = received.headers.text(name::SAGA_ID)?.parse().ok()?;
+    Some(id.to_string())
+}
+
+/// The id of the trace that a record belongs to, for a line of the log.
+pub(crate) fn id_of(received: &Received) -> Option<String> {
+    read_traceparent(&received.headers).map(|parent| parent.trace())
+}
 
 /// What the messages of a command carry.
 #[derive(Clone, Copy, Debug, Default)]

@@ -21,8 +21,8 @@ use gateway::{Gateway, GatewayClientError, HttpGateway, HttpLimits, SimulatedGat
 use handlers::{Charging, Refunding};
 use migrations::apply;
 use migrations::payment::Migrator;
-use participant::service::{WorkerSettings, open, wait_until_migrated};
-use participant::{BuildError, Participant, ParticipantError, Stopped};
+use participant::service::{ObservingError, WorkerSettings, observed, open, wait_until_migrated};
+use participant::{BuildError, Participant, ParticipantError, Stopped, Vitals};
 use sea_orm::{DatabaseConnection, DbErr};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,9 @@ pub enum WorkerError {
     /// It broke.
     #[error(transparent)]
     Participant(#[from] ParticipantError),
+    /// It cannot show how it is.
+    #[error(transparent)]
+    Observing(#[from] ObservingError),
 }
 
 /// The migrations were not applied.
@@ -61,6 +64,15 @@ pub enum MigrateError {
 /// # Errors
 /// See [`WorkerError`]; a database, broker or gateway that is away is none.
 pub async fn serve(settings: PaymentSettings, stop: CancellationToken) -> Result<(), WorkerError> {
+    let metrics_addr = settings.worker.metrics_addr;
+    observed(PROGRAM, metrics_addr, &stop, async |vitals| work(settings, vitals, stop.clone()).await).await
+}
+
+async fn work(
+    settings: PaymentSettings,
+    vitals: Arc<Vitals>,
+    stop: CancellationToken,
+) -> Result<(), WorkerError> {
     let PaymentSettings { worker, gateway } = settings;
     let Ok(database) = ready_database(&worker.database_url, &stop).await else {
         return Ok(());
@@ -71,7 +83,7 @@ pub async fn serve(settings: PaymentSettings, stop: CancellationToken) -> Result
         }
         GatewayChoice::Http { url } => (Arc::new(HttpGateway::new(&url, HttpLimits::default())?), false),
     };
-    serve_with(worker, database, gateway, allow_forced, stop).await
+    run(worker, database, gateway, allow_forced, vitals, stop).await
 }
 
 /// As [`serve`], with a gateway of the caller's and a database that is ready.
@@ -85,12 +97,27 @@ pub async fn serve_with(
     allow_forced_outcomes: bool,
     stop: CancellationToken,
 ) -> Result<(), WorkerError> {
+    observed(PROGRAM, settings.metrics_addr, &stop, async |vitals| {
+        run(settings, database, gateway, allow_forced_outcomes, vitals, stop.clone()).await
+    })
+    .await
+}
+
+async fn run(
+    settings: WorkerSettings,
+    database: DatabaseConnection,
+    gateway: Arc<dyn Gateway>,
+    allow_forced: bool,
+    vitals: Arc<Vitals>,
+    stop: CancellationToken,
+) -> Result<(), WorkerError> {
     let WorkerSettings { kafka, catalog, event_topics, .. } = settings;
     let participant = Participant::builder(PARTICIPANT, catalog)
-        .external_handler(Charging { gateway: gateway.clone(), allow_forced: allow_forced_outcomes })
+        .external_handler(Charging { gateway: gateway.clone(), allow_forced })
         .external_handler(Refunding { gateway })
         .publishes([COMPLETED, FAILED, REFUNDED])
         .event_topics(event_topics)
+        .vitals(vitals)
         .build()?;
     Ok(participant.run(&kafka, database, stop).await?)
 }

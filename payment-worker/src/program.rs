@@ -14,7 +14,9 @@ use crate::{PROGRAM, migrate, serve};
 /// Runs the worker's program with a command line, whose first part is the program's own name. Not generic
 /// over the arguments: the whole service would be compiled once more in every program that calls this.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    run_program(Program::new(PROGRAM, "The participant that owns payments", known()), args, run)
+    let program = Program::new(PROGRAM, "The participant that owns payments", known());
+    let read = |settings: &_| Ok(PaymentSettings::read(settings)?.worker);
+    run_program(program.reading(read), args, run)
 }
 
 async fn run(Invocation { command, settings, .. }: Invocation) -> anyhow::Result<()> {

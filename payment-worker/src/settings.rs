@@ -12,11 +12,19 @@ const ALLOW_FORCED_OUTCOMES: &str = "ALLOW_FORCED_OUTCOMES";
 
 const OWN: [Setting; 4] = [
     Setting::new(PAYMENT_GATEWAY, "simulated (in this process) or http").or("simulated"),
-    Setting::new(PAYMENT_GATEWAY_URL, "Where the http gateway is: http://… or https://…").secret(),
+    Setting::new(PAYMENT_GATEWAY_URL, "Where the http gateway is: http://… or https://…")
+        .secret_but(shown_gateway),
     Setting::new(SIMULATED_LATENCY_MS, "How long the simulated gateway takes, in milliseconds").or("0"),
     Setting::new(ALLOW_FORCED_OUTCOMES, "Whether commands may say what the simulated gateway pretends")
         .or("false"),
 ];
+
+/// The path and the query may hold a token.
+fn shown_gateway(url: &str) -> Option<String> {
+    let url: Url = url.parse().ok()?;
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}://{}{port}/…", url.scheme(), url.host_str()?))
+}
 
 /// All settings of the program.
 pub(crate) fn known() -> impl Iterator<Item = Setting> {

@@ -17,6 +17,7 @@ pub mod ground;
 pub mod kafka;
 pub mod load;
 pub mod made_up;
+pub mod measured;
 pub mod oracle;
 pub mod otlp;
 pub mod process;

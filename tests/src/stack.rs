@@ -217,6 +217,14 @@ impl Stack {
         last.map(|(_, service)| service.clone()).with_context(|| format!("no {} was started", program.name()))
     }
 
+    /// Where the worker of that kind that was started last says how it is.
+    ///
+    /// # Errors
+    /// None was, or it does not.
+    pub async fn probes(&self, program: Program) -> Result<Api> {
+        Ok(Api::new(listening(&*self.worker(program)?).await?))
+    }
+
     /// The orchestrator that was started last and still runs.
     ///
     /// # Errors
@@ -457,8 +465,11 @@ pub(crate) fn wait_blocking(done: impl Fn() -> bool) {
     }
 }
 
-/// Waits for the line in which an orchestrator says where it listens.
-async fn listening(service: &Service) -> Result<String> {
+/// Waits for the line in which a service says where it listens.
+///
+/// # Errors
+/// It does not.
+pub async fn listening(service: &Service) -> Result<String> {
     eventually(&format!("{} listens", service.name()), SOON, async || {
         let output = service.output()?;
         let line = output.lines().find_map(|line| line.strip_prefix("listening on "));

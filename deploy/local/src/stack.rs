@@ -258,6 +258,7 @@ fn environment(options: &Options, url: &str, kafka: &KafkaSettings) -> Vec<(&'st
         ("BROKER_INCARNATION", kafka.incarnation.clone().map(OsString::from)),
         ("HTTP_ADDR", Some(options.http.to_string().into())),
         ("ADVERTISE_URL", None),
+        ("METRICS_ADDR", Some("127.0.0.1:0".into())),
         ("SHARDS", Some(SHARDS.to_string().into())),
         ("COMMAND_PARTITIONS", Some(commands.to_string().into())),
         ("TOPIC_PARTITIONS", Some(TOPIC_PARTITIONS.to_string().into())),

@@ -52,6 +52,7 @@ mod words;
 use std::sync::{Arc, OnceLock};
 
 use messaging::KafkaSettings;
+use participant::service::health::{Check, Verdict, judge};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +64,7 @@ use self::feed::Feed;
 use self::forward::Forwarder;
 pub use self::server::HttpLimits;
 use crate::definitions::Definitions;
+use crate::engine::handle::EngineHealth;
 use crate::metrics::Metrics;
 use crate::participants::Desk;
 use crate::registration::Registrar;
@@ -90,6 +92,16 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Whether a client may force the outcome of a payment, for demos and tests.
     pub allow_forced_outcomes: bool,
+}
+
+/// Whether starts are taken by a service that is so, as `/readyz` says it.
+pub async fn is_ready(health: &EngineHealth, reads: &Reads) -> bool {
+    matches!(judge("ready", &ops::look(health, reads, false).await), Verdict::Is(_))
+}
+
+/// Whether a service that is so works at all, as `/livez` says it.
+pub fn is_alive(health: &EngineHealth) -> bool {
+    matches!(judge("ok", &[Check::consumer(health.consumer_poll_age)]), Verdict::Is(_))
 }
 
 /// Serves until `stop`; returns when what was under way is answered, at most [`HttpLimits::drain`] later.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use messaging::meters::PROMETHEUS_TEXT;
+use participant::service::health::{self, Verdict, judge};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,11 +14,8 @@ use super::document::Problems;
 use super::mount::Asked;
 use super::problem::{Answer, FieldError, Kind, Problem, json, with_body};
 use crate::engine::handle::EngineHealth;
+use crate::store::queries::Reads;
 
-/// A consumer that has not polled for this long hangs: only a new process helps.
-const DEAD_AFTER: Duration = Duration::from_secs(60);
-/// The database has this long to answer when readiness is asked.
-const PING_LIMIT: Duration = Duration::from_secs(1);
 /// What somebody is told to wait who asks for readiness too early.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -36,9 +35,6 @@ pub(crate) struct Check {
     /// `database`, `broker`, `backlog`, `shards`, `consumer` or `stopping`.
     name: &'static str,
     ok: bool,
-    /// Whether no starts are taken while it is not ok.
-    #[serde(skip)]
-    needed: bool,
     /// What was found.
     detail: String,
 }
@@ -52,7 +48,7 @@ pub(crate) async fn livez(app: Arc<App>, asked: Asked) -> Answer {
     let mut query = asked.query()?;
     let verbose = query.flag("verbose");
     query.done()?;
-    verdict("ok", vec![consumer(&app.api.engine.health())], verbose)
+    verdict("ok", vec![health::Check::consumer(app.api.engine.health().consumer_poll_age)], verbose)
 }
 
 /// Whether the process takes starts. They are durable before they are answered, so it does while the broker is away: an
@@ -67,43 +63,37 @@ pub(crate) async fn readyz(app: Arc<App>, asked: Asked) -> Answer {
     let verbose = query.flag("verbose");
     query.done()?;
     let health = app.api.engine.health();
-    let stopping = health.stopping || app.stop.is_cancelled();
-    let stopping_detail = if stopping { "the service is stopping" } else { "no" };
-    let checks = vec![
-        database(&app, &health).await,
-        broker(&health),
-        backlog(&health),
-        shards(&health),
-        consumer(&health),
-        Check { name: "stopping", ok: !stopping, needed: true, detail: stopping_detail.to_owned() },
-    ];
+    let checks = look(&health, &app.api.reads, app.stop.is_cancelled()).await;
     verdict("ready", checks, verbose)
 }
 
-async fn database(app: &App, health: &EngineHealth) -> Check {
-    let trouble = match &health.database {
+/// Everything that readiness is about.
+pub(crate) async fn look(health: &EngineHealth, reads: &Reads, stopping: bool) -> Vec<health::Check> {
+    let database = match &health.database {
         Some(trouble) => Some(trouble.clone()),
-        None => match tokio::time::timeout(PING_LIMIT, app.api.reads.ping()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("did not answer within {} s", PING_LIMIT.as_secs())),
-        },
+        None => health::trouble(reads.ping()).await,
     };
-    let ok = trouble.is_none();
-    Check { name: "database", ok, needed: true, detail: trouble.unwrap_or_else(|| "answers".to_owned()) }
+    vec![
+        health::Check::database(database),
+        broker(health),
+        backlog(health),
+        shards(health),
+        health::Check::consumer(health.consumer_poll_age),
+        health::Check::stopping(health.stopping || stopping),
+    ]
 }
 
-fn broker(health: &EngineHealth) -> Check {
+fn broker(health: &EngineHealth) -> health::Check {
     let detail = health.broker.clone().unwrap_or_else(|| "answers".to_owned());
-    Check { name: "broker", ok: health.broker.is_none(), needed: false, detail }
+    health::Check::helpful("broker", health.broker.is_none(), detail)
 }
 
-fn backlog(health: &EngineHealth) -> Check {
+fn backlog(health: &EngineHealth) -> health::Check {
     let detail = format!("{} records wait for the broker", health.unpublished);
-    Check { name: "backlog", ok: !health.full, needed: true, detail }
+    health::Check::needed("backlog", !health.full, detail)
 }
 
-fn shards(health: &EngineHealth) -> Check {
+fn shards(health: &EngineHealth) -> health::Check {
     let stopped: Vec<String> =
         health.stopped_shards.iter().map(|(shard, why)| format!("shard {shard} is stopped: {why}")).collect();
     let mut detail = format!("{} of {} are owned here", health.shards_owned, health.shard_count);
@@ -112,23 +102,21 @@ fn shards(health: &EngineHealth) -> Check {
         detail.push_str(line);
     }
     let read = health.shards_owned.saturating_sub(stopped.len());
-    Check { name: "shards", ok: read > 0 && stopped.is_empty(), needed: read == 0, detail }
+    health::Check { name: "shards", ok: read > 0 && stopped.is_empty(), needed: read == 0, detail }
 }
 
-fn consumer(health: &EngineHealth) -> Check {
-    let age = health.consumer_poll_age;
-    let detail = format!("polled {:.1} s ago", age.as_secs_f64());
-    Check { name: "consumer", ok: age < DEAD_AFTER, needed: true, detail }
-}
-
-fn verdict(status: &'static str, checks: Vec<Check>, verbose: bool) -> Answer {
-    let wrong: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
-    if wrong.iter().any(|check| check.needed) {
-        let told = wrong.iter().map(|check| FieldError::new(check.name, &*check.detail)).collect();
-        return Err(Problem::fields(Kind::NotReady, told).retry_after(RETRY_AFTER));
+fn verdict(status: &'static str, checks: Vec<health::Check>, verbose: bool) -> Answer {
+    match judge(status, &checks) {
+        Verdict::Not(wrong) => {
+            let told = wrong.iter().map(|check| FieldError::new(check.name, &*check.detail)).collect();
+            Err(Problem::fields(Kind::NotReady, told).retry_after(RETRY_AFTER))
+        }
+        Verdict::Is(status) => {
+            let shown = |health::Check { name, ok, detail, .. }| Check { name, ok, detail };
+            let checks = if verbose { checks.into_iter().map(shown).collect() } else { Vec::new() };
+            Ok(json(StatusCode::OK, &Health { status, checks }))
+        }
     }
-    let status = if wrong.is_empty() { status } else { "degraded" };
-    Ok(json(StatusCode::OK, &Health { status, checks: if verbose { checks } else { Vec::new() } }))
 }
 
 /// What is measured, as Prometheus text.
@@ -140,7 +128,7 @@ pub(crate) async fn metrics(app: Arc<App>, _asked: Asked) -> Answer {
     // Looked at here and not by the loop that it is about: one that hangs could not say so.
     app.api.metrics.health(&app.api.engine.health());
     let text = app.api.metrics.render();
-    Ok(with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into()))
+    Ok(with_body(StatusCode::OK, PROMETHEUS_TEXT, text.into()))
 }
 
 /// This document.

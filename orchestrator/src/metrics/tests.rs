@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn the_text_follows_the_conventions() -> Result<(), MetricsError> {
+fn the_text_follows_the_conventions() -> Result<(), MetersError> {
     let metrics = Metrics::new()?;
     metrics.saga_started("booking");
     metrics.saga_ended("booking", Status::Completed, Duration::from_millis(30));
@@ -73,7 +73,7 @@ fn the_text_follows_the_conventions() -> Result<(), MetricsError> {
 }
 
 #[test]
-fn reasons_from_outside_make_a_bounded_number_of_series() -> Result<(), MetricsError> {
+fn reasons_from_outside_make_a_bounded_number_of_series() -> Result<(), MetersError> {
     let metrics = Metrics::new()?;
     for n in 0..1000 {
         metrics.dead_letter(&format!("reason{n}"));

@@ -1,7 +1,12 @@
 //! What every worker's program needs around its participant: settings, sub-commands, logs, signals, migrations.
 
+mod config;
 mod database;
+pub mod health;
 mod logging;
+mod manager;
+mod observed;
+mod probes;
 mod program;
 mod settings;
 mod signals;
@@ -10,8 +15,10 @@ mod worker;
 
 pub use database::{open, wait_until_migrated};
 pub use logging::{LogFormat, start_logging};
+pub use manager::Manager;
+pub use observed::{ObservingError, observed};
 pub use program::{Invocation, Program, run_program};
-pub use settings::{Setting, SettingError, Settings};
+pub use settings::{Origin, Setting, SettingError, Settings};
 pub use signals::stop_on_signals;
 pub use traced::traced;
-pub use worker::{WORKER_SETTINGS, WorkerSettings};
+pub use worker::{METRICS_ADDR, WORKER_SETTINGS, WorkerSettings};

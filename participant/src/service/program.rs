@@ -2,23 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitCode, Termination};
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use crate::service::settings::{Setting, SettingError, Settings, read_file};
+use crate::service::config;
+use crate::service::settings::{Layer, Origin, Setting, SettingError, Settings, read_file};
+use crate::service::worker::WorkerSettings;
 
 const CONFIG: &str = "config";
 /// The exit code for a wrong command line or setting.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 
 /// A program: its name, its settings, and its sub-commands.
 #[derive(Debug, Clone)]
 pub struct Program {
     command: Command,
     settings: Vec<Setting>,
+    read: Read,
 }
+
+/// Reads all settings of a program, and gives those that every program has.
+pub(crate) type Read = fn(&Settings) -> Result<WorkerSettings, SettingError>;
 
 /// One call of a program.
 #[derive(Debug)]
@@ -48,9 +55,18 @@ impl Program {
             .arg_required_else_help(true)
             .arg(config)
             .args(settings.iter().map(argument))
+            .args(settings.iter().filter_map(file_argument))
             .subcommand(Command::new("serve").about("Serves commands until SIGTERM or Ctrl-C"))
-            .subcommand(Command::new("migrate").about("Brings the database up to date, then ends"));
-        Self { command, settings }
+            .subcommand(Command::new("migrate").about("Brings the database up to date, then ends"))
+            .subcommand(config::command());
+        Self { command, settings, read: WorkerSettings::read }
+    }
+
+    /// The same with settings that are read so; without it [`WorkerSettings::read`] is all.
+    #[must_use]
+    pub fn reading(mut self, read: Read) -> Self {
+        self.read = read;
+        self
     }
 
     /// The same with one more sub-command.
@@ -64,7 +80,8 @@ impl Program {
     #[must_use]
     pub fn with_plain(self, subcommand: Command) -> Self {
         // An argument of the same id is not replaced by the global one, so hiding this one hides the setting here only.
-        let hidden: Vec<Arg> = self.settings.iter().map(|setting| argument(setting).hide(true)).collect();
+        let all = self.settings.iter().map(argument).chain(self.settings.iter().filter_map(file_argument));
+        let hidden: Vec<Arg> = all.map(|argument| argument.hide(true)).collect();
         self.with(subcommand.args(hidden))
     }
 
@@ -102,7 +119,7 @@ where
     F: Future<Output = anyhow::Result<T>>,
     T: Termination,
 {
-    let name = program.command.get_name().to_owned();
+    let (name, read) = (program.command.get_name().to_owned(), program.read);
     let invocation = match program.parse(args) {
         Ok(invocation) => invocation,
         Err(code) => return code,
@@ -114,6 +131,9 @@ where
             return ExitCode::FAILURE;
         }
     };
+    if invocation.command == config::NAME {
+        return runtime.block_on(config::run(&name, read, &invocation.settings, &invocation.arguments));
+    }
     match runtime.block_on(run(invocation)) {
         Ok(done) => done.report(),
         Err(error) => match error.downcast_ref::<SettingError>() {
@@ -145,13 +165,36 @@ fn argument(setting: &Setting) -> Arg {
     }
 }
 
+/// The same for a file that holds a secret.
+fn file_argument(setting: &Setting) -> Option<Arg> {
+    let name = setting.file_name()?;
+    let argument = Arg::new(name.clone())
+        .long(format!("{}-file", setting.flag()))
+        .env(name)
+        .value_name("FILE")
+        .global(true)
+        .hide_env_values(true);
+    Some(argument.help(format!("A file that holds {} instead", setting.name)))
+}
+
 fn invocation(known: &[Setting], matches: &ArgMatches) -> Result<Invocation, SettingError> {
-    let file = match matches.get_one::<PathBuf>(CONFIG) {
-        Some(path) => read_file(Path::new(path), known)?,
-        None => BTreeMap::new(),
+    let names = known.iter().flat_map(|one| std::iter::once(one.name.to_owned()).chain(one.file_name()));
+    let given = |source: ValueSource| -> BTreeMap<String, String> {
+        let from = names.clone().filter(|name| matches.value_source(name) == Some(source));
+        from.filter_map(|name| {
+            let value = matches.get_one::<String>(&name)?.clone();
+            Some((name, value))
+        })
+        .collect()
     };
-    let given = |setting: &Setting| matches.get_one::<String>(setting.name).cloned();
-    let settings = Settings::gather(known, given, &file);
+    let mut layers = vec![
+        Layer { origin: Origin::Flag, values: given(ValueSource::CommandLine) },
+        Layer { origin: Origin::Environment, values: given(ValueSource::EnvVariable) },
+    ];
+    if let Some(path) = matches.get_one::<PathBuf>(CONFIG) {
+        layers.push(Layer { origin: Origin::File(path.clone()), values: read_file(path, known)? });
+    }
+    let settings = Settings::gather(known, &layers)?;
     let (command, arguments) = matches.subcommand().map_or_else(
         || (String::new(), ArgMatches::default()),
         |(name, arguments)| (name.to_owned(), arguments.clone()),

@@ -2,7 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What ends the name under which a secret is given as a file.
+const OF_FILE: &str = "_FILE";
+
+/// Of most secrets.
+fn nothing(_value: &str) -> Option<String> {
+    None
+}
 
 /// A setting that a program has.
 #[derive(Debug, Clone, Copy)]
@@ -13,14 +21,16 @@ pub struct Setting {
     pub help: &'static str,
     /// Its value if it is given nowhere.
     pub default: Option<&'static str>,
-    /// Whether its value must never be shown.
+    /// Whether its value must never be shown. It may then also be given as a file that holds it: `DATABASE_URL_FILE`.
     pub secret: bool,
+    /// What of a secret value may be shown; `None` of a value that is not understood.
+    pub shown: fn(&str) -> Option<String>,
 }
 
 impl Setting {
     /// A setting that may be shown and has no default.
     pub const fn new(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, default: None, secret: false }
+        Self { name, help, default: None, secret: false, shown: nothing }
     }
 
     /// The same with a default.
@@ -39,14 +49,19 @@ impl Setting {
         Self { secret: true, ..self }
     }
 
+    /// The same as a secret of which this may be shown.
+    pub const fn secret_but(self, shown: fn(&str) -> Option<String>) -> Self {
+        Self { secret: true, shown, ..self }
+    }
+
+    /// `DATABASE_URL_FILE` for `DATABASE_URL`, if that is a secret.
+    pub(crate) fn file_name(&self) -> Option<String> {
+        self.secret.then(|| format!("{}{OF_FILE}", self.name))
+    }
+
     /// `database-url` for `DATABASE_URL`.
     pub(crate) fn flag(&self) -> String {
         self.name.to_ascii_lowercase().replace('_', "-")
-    }
-
-    /// `database_url` for `DATABASE_URL`.
-    pub(crate) fn key(&self) -> String {
-        self.name.to_ascii_lowercase()
     }
 }
 
@@ -62,47 +77,115 @@ pub struct SettingError {
     pub allowed: String,
 }
 
+/// Where a value comes from; what comes later here comes before what is earlier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody has given it.
+    Default,
+    /// The file that `--config` names.
+    File(PathBuf),
+    /// The environment.
+    Environment,
+    /// The command line.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment => f.write_str("environment"),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// What one place gives, by the names of settings.
+pub(crate) struct Layer {
+    pub(crate) origin: Origin,
+    pub(crate) values: BTreeMap<String, String>,
+}
+
 /// The values of a program's settings.
 #[derive(Clone, Default)]
 pub struct Settings {
-    values: BTreeMap<&'static str, (String, Shown)>,
+    known: Vec<Setting>,
+    values: BTreeMap<&'static str, Given>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shown {
-    Yes,
-    Never,
+#[derive(Clone)]
+struct Given {
+    value: String,
+    origin: Origin,
+    /// The file that holds it, where that was given and not the value.
+    held_by: Option<PathBuf>,
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.values.iter().map(|(name, (value, shown))| match shown {
-            Shown::Yes => (name, value.as_str()),
-            Shown::Never => (name, "(secret)"),
-        });
-        f.debug_map().entries(shown).finish()
+        f.debug_map()
+            .entries(self.shown().filter_map(|(setting, value, _)| Some((setting.name, value?))))
+            .finish()
     }
 }
 
 impl Settings {
-    /// Puts the values together: `given` (flags and environment) first, then the file's, then the defaults.
-    pub(crate) fn gather(
-        known: &[Setting],
-        given: impl Fn(&Setting) -> Option<String>,
-        file: &BTreeMap<String, String>,
-    ) -> Self {
-        let values = known.iter().filter_map(|setting| {
-            let in_file = || file.get(&setting.key()).cloned();
-            let value = given(setting).or_else(in_file).or_else(|| setting.default.map(str::to_owned))?;
-            let shown = if setting.secret { Shown::Never } else { Shown::Yes };
-            Some((setting.name, (value, shown)))
-        });
-        Self { values: values.collect() }
+    /// Puts the values together. What an earlier layer gives counts; last come the defaults.
+    ///
+    /// # Errors
+    /// A secret is given twice in one place, or in a file that cannot be read.
+    pub(crate) fn gather(known: &[Setting], layers: &[Layer]) -> Result<Self, SettingError> {
+        let mut values = BTreeMap::new();
+        for setting in known {
+            let by_layer = layers.iter().map(|layer| layer.given(setting));
+            let first = by_layer.filter_map(Result::transpose).next().transpose()?;
+            let default = || {
+                let value = setting.default?.to_owned();
+                Some(Given { value, origin: Origin::Default, held_by: None })
+            };
+            if let Some(given) = first.or_else(default) {
+                values.insert(setting.name, given);
+            }
+        }
+        Ok(Self { known: known.to_vec(), values })
+    }
+
+    /// The same without what is given for one setting: its default counts.
+    #[must_use]
+    pub(crate) fn without(&self, name: &str) -> Self {
+        let mut settings = self.clone();
+        settings.values.remove(name);
+        if let Some(setting) = self.known.iter().find(|setting| setting.name == name)
+            && let Some(default) = setting.default
+        {
+            let given = Given { value: default.to_owned(), origin: Origin::Default, held_by: None };
+            settings.values.insert(setting.name, given);
+        }
+        settings
+    }
+
+    /// Every setting of the program, what may be shown of its value (`None`: it has none), and where that comes from.
+    pub fn shown(&self) -> impl Iterator<Item = (&Setting, Option<String>, Option<String>)> {
+        self.known.iter().map(|setting| match self.values.get(setting.name) {
+            None => (setting, None, None),
+            Some(Given { value, origin, held_by }) => {
+                let shown = match setting.secret {
+                    true => (setting.shown)(value).unwrap_or_else(|| "(secret)".to_owned()),
+                    false => without_passwords(value),
+                };
+                let origin = match held_by {
+                    Some(path) => format!("{origin}, in {}", path.display()),
+                    None => origin.to_string(),
+                };
+                (setting, Some(shown), Some(origin))
+            }
+        })
     }
 
     /// The value of an optional setting.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(|(value, _)| value.as_str())
+        self.values.get(name).map(|given| given.value.as_str())
     }
 
     /// The value of a setting that must be there, as `read` understands it.
@@ -134,14 +217,64 @@ impl Settings {
     pub fn wrong(&self, name: &str, allowed: impl Into<String>) -> SettingError {
         let found = match self.values.get(name) {
             None => "nothing".to_owned(),
-            Some((_, Shown::Never)) => "a text that is not shown here".to_owned(),
-            Some((value, Shown::Yes)) => format!("{value:?}"),
+            Some(_) if self.known.iter().any(|setting| setting.name == name && setting.secret) => {
+                "a text that is not shown here".to_owned()
+            }
+            Some(given) => format!("{:?}", without_passwords(&given.value)),
         };
         SettingError { name: name.to_owned(), found, allowed: allowed.into() }
     }
 }
 
-/// Reads a TOML file of settings: `key = value` with the keys of `known`.
+impl Layer {
+    /// What this place gives for a setting, itself or as a file that holds it.
+    fn given(&self, setting: &Setting) -> Result<Option<Given>, SettingError> {
+        let value = self.values.get(setting.name);
+        let file_name = setting.file_name().unwrap_or_default();
+        let wrong =
+            |found: String, allowed: String| Err(SettingError { name: file_name.clone(), found, allowed });
+        match (value, self.values.get(&file_name)) {
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => wrong(format!("it beside {}", setting.name), "one of them".to_owned()),
+            (Some(value), None) => {
+                Ok(Some(Given { value: value.clone(), origin: self.origin.clone(), held_by: None }))
+            }
+            (None, Some(path)) => match std::fs::read_to_string(path) {
+                Ok(text) => {
+                    // Whoever writes such a file ends the line.
+                    let value = text.trim_end_matches(['\r', '\n']).to_owned();
+                    Ok(Some(Given { value, origin: self.origin.clone(), held_by: Some(path.into()) }))
+                }
+                Err(error) => {
+                    let allowed = format!("a file that can be read and holds {}", setting.name);
+                    wrong(format!("{path:?} ({error})"), allowed)
+                }
+            },
+        }
+    }
+}
+
+/// A value in which URLs have no passwords any more, whoever wrote them there.
+fn without_passwords(value: &str) -> String {
+    let mut shown = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        shown.push_str(before);
+        let authority = after.find(|c: char| "/?#, ".contains(c)).unwrap_or(after.len());
+        rest = match after[..authority].rfind('@') {
+            Some(end) => {
+                shown.push_str("***");
+                &after[end..]
+            }
+            None => after,
+        };
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Reads a TOML file of settings: `key = value` with the keys of `known`. Gives the values by the settings' names.
 pub(crate) fn read_file(path: &Path, known: &[Setting]) -> Result<BTreeMap<String, String>, SettingError> {
     let wrong = |found: String, allowed: &str| SettingError {
         name: format!("--config {}", path.display()),
@@ -155,10 +288,13 @@ pub(crate) fn read_file(path: &Path, known: &[Setting]) -> Result<BTreeMap<Strin
         text.parse().map_err(|error: toml::de::Error| wrong(error.message().to_owned(), "TOML"))?;
     let mut values = BTreeMap::new();
     for (key, value) in table {
-        if !known.iter().any(|setting| setting.key() == key) {
-            let keys: Vec<_> = known.iter().map(Setting::key).collect();
+        let names = known
+            .iter()
+            .flat_map(|setting| std::iter::once(setting.name.to_owned()).chain(setting.file_name()));
+        let Some(name) = names.clone().find(|name| name.to_ascii_lowercase() == key) else {
+            let keys: Vec<_> = names.map(|name| name.to_ascii_lowercase()).collect();
             return Err(wrong(format!("the key {key}"), &keys.join(", ")));
-        }
+        };
         let text = match value {
             toml::Value::String(text) => text,
             toml::Value::Integer(number) => number.to_string(),
@@ -167,7 +303,7 @@ pub(crate) fn read_file(path: &Path, known: &[Setting]) -> Result<BTreeMap<Strin
                 return Err(wrong(format!("{key} as {}", other.type_str()), "texts, integers, true, false"));
             }
         };
-        values.insert(key, text);
+        values.insert(name, text);
     }
     Ok(values)
 }
@@ -183,17 +319,21 @@ mod tests {
     ];
 
     fn settings(given: &[(&str, &str)], file: &[(&str, &str)]) -> Settings {
-        let file = file.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let given = |setting: &Setting| {
-            given.iter().find(|(name, _)| *name == setting.name).map(|(_, value)| (*value).to_owned())
+        gathered(given, file).unwrap()
+    }
+
+    fn gathered(given: &[(&str, &str)], file: &[(&str, &str)]) -> Result<Settings, SettingError> {
+        let layer = |origin, values: &[(&str, &str)]| {
+            let owned = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Layer { origin, values: owned.collect() }
         };
-        Settings::gather(&KNOWN, given, &file)
+        Settings::gather(&KNOWN, &[layer(Origin::Environment, given), layer(Origin::File("f".into()), file)])
     }
 
     #[test]
     fn given_comes_before_the_file_and_the_file_before_the_default() {
         let name = "KAFKA_BOOTSTRAP_SERVERS";
-        let file = [("kafka_bootstrap_servers", "file:1")];
+        let file = [(name, "file:1")];
         assert_eq!(settings(&[], &[]).text(name), Some("127.0.0.1:9092"));
         assert_eq!(settings(&[], &file).text(name), Some("file:1"));
         assert_eq!(settings(&[(name, "flag:1")], &file).text(name), Some("flag:1"));
@@ -207,6 +347,37 @@ mod tests {
         insta::assert_snapshot!(settings.wrong("DATABASE_URL", "postgres://…"), @"DATABASE_URL: found a text that is not shown here, allowed: postgres://…");
         insta::assert_snapshot!(settings.wrong("OTHER", "anything"), @"OTHER: found nothing, allowed: anything");
         assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_secret_may_stand_in_a_file() {
+        let path = std::env::temp_dir().join(format!("secret-{}", uuid::Uuid::new_v4()));
+        std::fs::write(&path, "postgres://me:hunter2@h/d\n").unwrap();
+        let held = ("DATABASE_URL_FILE", path.to_str().unwrap());
+        let lower = ("DATABASE_URL", "lower");
+        let read = settings(&[held], &[lower]);
+        assert_eq!(read.text("DATABASE_URL"), Some("postgres://me:hunter2@h/d"));
+        let twice = gathered(&[held, ("DATABASE_URL", "hunter2")], &[]).unwrap_err();
+        insta::assert_snapshot!(twice, @"DATABASE_URL_FILE: found it beside DATABASE_URL, allowed: one of them");
+        std::fs::remove_file(&path).unwrap();
+        let gone = gathered(&[("DATABASE_URL_FILE", "/nowhere")], &[lower]).unwrap_err();
+        insta::assert_snapshot!(gone, @r#"DATABASE_URL_FILE: found "/nowhere" (No such file or directory (os error 2)), allowed: a file that can be read and holds DATABASE_URL"#);
+        // What is no secret is given itself.
+        assert_eq!(settings(&[("ALLOW_FILE", "/nowhere")], &[]).text("ALLOW"), None);
+    }
+
+    #[test]
+    fn what_is_shown_has_no_passwords() {
+        for (value, expected) in [
+            ("127.0.0.1:9092", "127.0.0.1:9092"),
+            ("http://here:8080/x?y=a@b", "http://here:8080/x?y=a@b"),
+            ("https://me:hunter2@here/x", "https://***@here/x"),
+            ("https://hunter2@here", "https://***@here"),
+            ("a://u:p@h1,b://u:p@h2", "a://***@h1,b://***@h2"),
+            ("a://u:p@p@h", "a://***@h"),
+        ] {
+            assert_eq!(without_passwords(value), expected);
+        }
     }
 
     fn check_file(content: &str, expected: Result<&[(&str, &str)], &str>) {
@@ -230,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_file_holds_known_keys_with_plain_values() {
-        check_file("allow = true\ndatabase_url = 'x'", Ok(&[("allow", "true"), ("database_url", "x")]));
+        check_file("allow = true\ndatabase_url = 'x'", Ok(&[("ALLOW", "true"), ("DATABASE_URL", "x")]));
         check_file("", Ok(&[]));
         check_file("colour = 'red'", Err("the key colour"));
         check_file("allow = [1]", Err("allow as array"));

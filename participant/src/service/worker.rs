@@ -1,5 +1,6 @@
 //! The settings that every worker has.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,19 +13,21 @@ use crate::runtime::EventTopics;
 use crate::service::logging::LogFormat;
 use crate::service::settings::{Setting, SettingError, Settings};
 
-const DATABASE_URL: &str = "DATABASE_URL";
-const KAFKA_BOOTSTRAP_SERVERS: &str = "KAFKA_BOOTSTRAP_SERVERS";
+pub(crate) const DATABASE_URL: &str = "DATABASE_URL";
+pub(crate) const KAFKA_BOOTSTRAP_SERVERS: &str = "KAFKA_BOOTSTRAP_SERVERS";
 const KAFKA_PROPERTIES: &str = "KAFKA_PROPERTIES";
 const BROKER_INCARNATION: &str = "BROKER_INCARNATION";
 const SCHEMAS_DIR: &str = "SCHEMAS_DIR";
 const LOG_FORMAT: &str = "LOG_FORMAT";
 const TOPIC_PARTITIONS: &str = "TOPIC_PARTITIONS";
 const TOPIC_REPLICATION: &str = "TOPIC_REPLICATION";
+/// The setting that says where a worker shows how it is. A program that has not this setting shows it nowhere.
+pub const METRICS_ADDR: &str = "METRICS_ADDR";
 
 /// The settings that [`WorkerSettings::read`] reads.
-pub const WORKER_SETTINGS: [Setting; 8] = [
+pub const WORKER_SETTINGS: [Setting; 9] = [
     Setting::new(DATABASE_URL, "This worker's own Postgres database, postgres://USER:PASSWORD@HOST/DATABASE")
-        .secret(),
+        .secret_but(shown_database),
     Setting::new(KAFKA_BOOTSTRAP_SERVERS, "Kafka, HOST:PORT, several with commas").or("127.0.0.1:9092"),
     Setting::new(KAFKA_PROPERTIES, "A file of librdkafka properties, for TLS and SASL"),
     Setting::new(
@@ -35,6 +38,11 @@ pub const WORKER_SETTINGS: [Setting; 8] = [
     Setting::new(LOG_FORMAT, "auto (text on a terminal, else json), text or json").or("auto"),
     Setting::new(TOPIC_PARTITIONS, "The partitions of domain event topics that are created").or("8"),
     Setting::new(TOPIC_REPLICATION, "Their copies; -1 is the broker's default").or("-1"),
+    Setting::new(
+        METRICS_ADDR,
+        "Where /metrics, /livez and /readyz are, ADDRESS:PORT, or none; port 0 is any free one, which is printed",
+    )
+    .or("127.0.0.1:0"),
 ];
 
 /// What every worker must know.
@@ -50,6 +58,8 @@ pub struct WorkerSettings {
     pub log_format: LogFormat,
     /// How missing topics of domain events are created.
     pub event_topics: EventTopics,
+    /// Where the worker shows how it is; `None`: nowhere.
+    pub metrics_addr: Option<SocketAddr>,
 }
 
 impl WorkerSettings {
@@ -61,6 +71,7 @@ impl WorkerSettings {
             catalog: Catalog::shipped(),
             log_format: LogFormat::default(),
             event_topics: EventTopics::default(),
+            metrics_addr: None,
         }
     }
 
@@ -82,6 +93,7 @@ impl WorkerSettings {
             catalog: catalog(settings)?,
             log_format: format,
             event_topics: EventTopics { partitions, replication },
+            metrics_addr: metrics_addr(settings)?,
         })
     }
 
@@ -94,10 +106,34 @@ impl WorkerSettings {
     }
 }
 
+fn metrics_addr(settings: &Settings) -> Result<Option<SocketAddr>, SettingError> {
+    match settings.text(METRICS_ADDR) {
+        None | Some("none") => Ok(None),
+        Some(address) => {
+            let wrong = || settings.wrong(METRICS_ADDR, "none, or ADDRESS:PORT, e.g. 127.0.0.1:9100");
+            address.parse().map(Some).map_err(|_| wrong())
+        }
+    }
+}
+
+/// A database's address as it is understood, which leaves its password behind.
+fn shown_database(url: &str) -> Option<String> {
+    let options: PgConnectOptions = url.parse().ok().filter(|_| is_postgres(url))?;
+    let host = match options.get_socket() {
+        Some(folder) => folder.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    let (user, database) = (options.get_username(), options.get_database().unwrap_or_default());
+    Some(format!("postgres://{user}:***@{host}/{database} (sslmode {:?})", options.get_ssl_mode()))
+}
+
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
 fn database_url(settings: &Settings) -> Result<SecretString, SettingError> {
     settings.read(DATABASE_URL, "postgres://USER:PASSWORD@HOST/DATABASE", |text| {
-        let is_postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
-        let understood = is_postgres && text.parse::<PgConnectOptions>().is_ok();
+        let understood = is_postgres(text) && text.parse::<PgConnectOptions>().is_ok();
         understood.then(|| SecretString::from(text))
     })
 }
@@ -139,7 +175,7 @@ fn catalog(settings: &Settings) -> Result<Arc<Catalog>, SettingError> {
 }
 
 /// An error and its causes in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

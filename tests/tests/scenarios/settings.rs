@@ -90,11 +90,13 @@ fn that_one_program_has() {
         ALLOW_FORCED_OUTCOMES: found "yes", allowed: true or false
         "#);
         let payment = [
+            ("METRICS_ADDR", Some("9100")),
             ("PAYMENT_GATEWAY", Some("cash")),
             ("SIMULATED_LATENCY_MS", Some("soon")),
             ("ALLOW_FORCED_OUTCOMES", Some("perhaps")),
         ];
         assert_snapshot!(complaints(Program::PaymentWorker, &payment).await?, @r#"
+        METRICS_ADDR: found "9100", allowed: none, or ADDRESS:PORT, e.g. 127.0.0.1:9100
         PAYMENT_GATEWAY: found "cash", allowed: simulated or http
         SIMULATED_LATENCY_MS: found "soon", allowed: a number from 0 to 60000
         ALLOW_FORCED_OUTCOMES: found "perhaps", allowed: true or false
