@@ -55,6 +55,34 @@ fn an_orchestrator_that_is_told_to_stop_hands_over() {
     });
 }
 
+/// How long a process may take from SIGTERM to its end; what is in flight is finished meanwhile.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// As a deployment replaces them: the next one only when the new one is ready. Clients come back after a 503, and go to another
+/// process where nobody takes their connection any more; on any other answer than 201 `Load` fails.
+#[test]
+fn three_orchestrators_are_replaced_under_load() {
+    on_own_stack(Options { orchestrators: 3, ..TWO }, async |stack| {
+        let load = Load::of(12);
+        let disturb = async {
+            load.accepts(30, TAKEOVER).await?;
+            for old in stack.orchestrators() {
+                old.service.signal(Signal::Terminate)?;
+                let status = old.service.ended(DRAIN).await?;
+                ensure!(status.success(), "told to stop, it ended with {status}");
+                stack.start_orchestrator().await?;
+                load.accepts(20, TAKEOVER).await?;
+            }
+            load.stop();
+            Ok(())
+        };
+        tokio::try_join!(load.run(stack), disturb)?;
+        ensure!(stack.orchestrators().len() == 3, "three run again");
+        check(stack, &load.accepted()).await?;
+        Ok(())
+    });
+}
+
 #[test]
 fn a_frozen_owner_is_fenced_when_it_wakes() {
     on_own_stack(TWO, async |stack| {
