@@ -65,8 +65,8 @@ fn help_is_short() {
     Exit codes: 0 ok, 1 error, 2 wrong usage, 3 a saga that was waited for is compensated, 4 it did not
     end in time, 5 not found, 6 moved on since --if-revision.
 
-    Environment: SAGACTL_URL, SAGACTL_TOKEN or SAGACTL_TOKEN_FILE, SAGACTL_ACTOR, EDITOR,
-    NO_COLOR, COLUMNS.
+    Environment: SAGACTL_URL, SAGACTL_TOKEN or SAGACTL_TOKEN_FILE, SAGACTL_ACTOR, EDITOR, NO_COLOR,
+    COLUMNS.
     ---- exit 0
     ");
     assert_snapshot!(own_part(&["saga", "-h"]), @r"

@@ -147,7 +147,11 @@ fn who_waits_for_what_it_starts_needs_no_stream() {
         ("saga", ("200 OK", undone)),
     ];
     let arguments = ["saga", "start", "newer", "--input", "{}", "--wait", "-o", "id"];
-    assert_snapshot!(said(&arguments, &answers), @"");
+    assert_snapshot!(said(&arguments, &answers), @r"
+    0190a6b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b
+    ---- stderr
+    ---- exit 3
+    ");
 }
 
 #[test]

@@ -51,7 +51,13 @@ async fn whoever_acts_is_in_the_audit() {
     asked.sort();
     assert_eq!(asked, ["cancel ann", "discard bob", "redrive fay", "skip gus"]);
     let audit = service.texts("SELECT verb || ' ' || actor AS text FROM audit ORDER BY id").await;
-    insta::assert_snapshot!(audit.join("\n"), @"");
+    insta::assert_snapshot!(audit.join("\n"), @"
+    pause-participant eve
+    register dan
+    redrive-dead-letters fay
+    skip-sagas gus
+    resume-participant anonymous
+    ");
 }
 
 #[tokio::test]

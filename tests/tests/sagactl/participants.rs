@@ -39,8 +39,8 @@ fn a_participant_is_paused_and_resumed_by_somebody() {
         WHEN  pause-participant  ann  -  -  the gateway is moved
         ---- exit 0
         ");
-        let twice = ["participant", "pause", "nobody", "--reason", "because"];
-        assert_snapshot!(sagactl(stack, &twice).await?.told().lines().last().unwrap_or_default(), @"---- exit 5");
+        let unknown = ["participant", "pause", "nobody", "--reason", "because"];
+        assert_snapshot!(sagactl(stack, &unknown).await?.told().lines().last().unwrap_or_default(), @"---- exit 5");
         Ok(())
     });
 }
