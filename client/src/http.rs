@@ -20,6 +20,8 @@ use crate::error::{Error, Problem};
 use crate::participants::Participants;
 use crate::sagas::Sagas;
 
+/// The header that says who acts.
+const ACTOR: &str = "x-saga-actor";
 /// How long an answer may take, unless the service was asked to wait itself.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// How long a connection may take to come about.
@@ -50,6 +52,7 @@ struct Inner {
 pub struct ClientBuilder {
     url: String,
     token: Option<SecretString>,
+    actor: Option<String>,
     answer_limit: Duration,
     retry_limit: Duration,
 }
@@ -59,6 +62,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(SecretString::from(token.into()));
+        self
+    }
+
+    /// Says who acts with every request: `X-Saga-Actor`. It counts where the service is told to believe that header
+    /// (`ACTOR_HEADER=x-saga-actor`).
+    #[must_use]
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
         self
     }
 
@@ -80,7 +91,7 @@ impl ClientBuilder {
     /// Makes the client. No connection is made yet.
     ///
     /// # Errors
-    /// The address or the token cannot be used.
+    /// The address, the token or the actor cannot be used.
     pub fn build(self) -> Result<Client, Error> {
         let invalid = |why: String| Error::Invalid(format!("the address `{}` {why}", self.url));
         let base = Url::parse(&self.url).map_err(|error| invalid(format!("cannot be read: {error}")))?;
@@ -94,6 +105,12 @@ impl ClientBuilder {
                 .map_err(|_| Error::Invalid("the token has characters that no header may have".to_owned()))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
+        }
+        if let Some(actor) = &self.actor {
+            let value = HeaderValue::from_bytes(actor.as_bytes()).map_err(|_| {
+                Error::Invalid(format!("no header may have `{}`, who acts", actor.escape_debug()))
+            })?;
+            headers.insert(ACTOR, value);
         }
         // Whoever installed another one keeps it.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -119,7 +136,13 @@ impl Client {
 
     /// With further settings.
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
-        ClientBuilder { url: url.into(), token: None, answer_limit: ANSWER_LIMIT, retry_limit: RETRY_LIMIT }
+        ClientBuilder {
+            url: url.into(),
+            token: None,
+            actor: None,
+            answer_limit: ANSWER_LIMIT,
+            retry_limit: RETRY_LIMIT,
+        }
     }
 
     /// The service's address.

@@ -11,6 +11,7 @@ use saga_defs::definition::Definition;
 use saga_defs::ids::ShardCount;
 use saga_defs::{Shipped, shipped};
 
+use crate::api::ActorHeader;
 use crate::check;
 use crate::engine::participants::health::Limits;
 use crate::engine::{DEAD_LETTERS, EVENTS, INBOX};
@@ -28,8 +29,9 @@ const HOLD_SAGAS: &str = "HOLD_SAGAS";
 const HOLD_SILENCE: &str = "HOLD_SILENCE";
 const HOLD_PROBE_MAX: &str = "HOLD_PROBE_MAX";
 const ALLOW_FORCED_OUTCOMES: &str = "ALLOW_FORCED_OUTCOMES";
+const ACTOR_HEADER: &str = "ACTOR_HEADER";
 
-const OWN_SETTINGS: [Setting; 11] = [
+const OWN_SETTINGS: [Setting; 12] = [
     Setting::new(HTTP_ADDR, "Where the API listens, ADDRESS:PORT; port 0 is any free one")
         .or("127.0.0.1:8080"),
     Setting::new(
@@ -62,6 +64,10 @@ const OWN_SETTINGS: [Setting; 11] = [
         "true: bookings may force their payment's outcome, for demos and tests",
     )
     .or("false"),
+    Setting::new(
+        ACTOR_HEADER,
+        "The request header that says who acts, for the audit: a proxy that asks for names has to set it [default: nobody is believed, the audit says anonymous]",
+    ),
 ];
 
 /// Every setting of the program.
@@ -111,6 +117,8 @@ pub struct Config {
     pub holds: Limits,
     /// Whether bookings may force outcomes.
     pub allow_forced_outcomes: bool,
+    /// What says who acts; `None`: nobody is believed.
+    pub actor_header: Option<ActorHeader>,
 }
 
 impl Config {
@@ -167,6 +175,13 @@ impl Config {
                 ..Limits::default()
             },
             allow_forced_outcomes: settings.switch(ALLOW_FORCED_OUTCOMES)?,
+            actor_header: match settings.text(ACTOR_HEADER).map(ActorHeader::parse) {
+                Some(None) => {
+                    let allowed = "the name of a header, e.g. x-forwarded-user, and not one that has secrets";
+                    return Err(settings.wrong(ACTOR_HEADER, allowed));
+                }
+                header => header.flatten(),
+            },
             base,
         })
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::engine::clock;
 use crate::engine::handle::RequestKey;
-use crate::engine::participants::board::{Board, Known, Line, Order};
+use crate::engine::participants::board::{Board, Known, Line, Order, State};
 use crate::engine::participants::health::{Cause, Limits};
 use crate::store::audit::AuditRow;
 use crate::store::commit::KeyWrite;
@@ -25,7 +25,11 @@ const EVERY: Duration = Duration::from_secs(1);
 const FRESH: Duration = Duration::from_secs(15);
 /// A hold that has not changed is confirmed this often.
 const CONFIRM: Duration = Duration::from_secs(5);
-/// A process that starts goes on holding what was held so long ago at most.
+/// Whoever takes over goes on holding what was held so long ago at most: a process that lives confirms its holds more often,
+/// and the shards of one that does not are another's by then.
+const BELIEVED: Duration = Duration::from_secs(60);
+/// Of what was held longer ago nobody knows how it is: it is asked. But it may have a crowd that waits for it, which a process
+/// that starts sends on its way by and by.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// A participant, over all processes.
@@ -75,8 +79,9 @@ impl Desk {
     /// When the database does not answer.
     pub async fn open(store: Store, reads: Reads, url: Arc<str>, limits: Limits) -> Result<Self, StoreError> {
         let orders = store.participant_orders().await?;
-        let holds = store.participant_holds(before(clock::now(), REMEMBERED)).await?;
-        let known = holds.into_iter().filter_map(known).collect();
+        let now = clock::now();
+        let holds = store.participant_holds(before(now, REMEMBERED)).await?;
+        let known = holds.into_iter().filter_map(|stored| known(stored, now)).collect();
         let board = Arc::new(Board::new(limits, orders, known));
         Ok(Self { store, reads, board, process: Arc::new(Process::new(url)) })
     }
@@ -104,9 +109,9 @@ impl Desk {
     async fn agree(&self, written: &mut Written) -> Result<(), StoreError> {
         self.board.order(self.store.participant_orders().await?);
         let now = clock::now();
-        let mut elsewhere = self.store.participant_holds(before(now, REMEMBERED)).await?;
+        let mut elsewhere = self.store.participant_holds(before(now, BELIEVED)).await?;
         elsewhere.retain(|stored| !self.process.is_ours(stored));
-        self.board.hear(elsewhere.into_iter().filter_map(known).collect());
+        self.board.hear(elsewhere.into_iter().filter_map(|stored| known(stored, now)).collect());
         let held: Vec<Line> = self.board.lines().into_iter().filter(Line::is_held).collect();
         if written.must_follow(&held, written.at.elapsed()) {
             let times = [now, before(now, FRESH), before(now, REMEMBERED)];
@@ -193,9 +198,11 @@ impl Written {
 }
 
 /// A hold as it was written down, if it is one.
-fn known(stored: StoredLine) -> Option<Known> {
+fn known(stored: StoredLine, now: Timestamp) -> Option<Known> {
     let (cause, since) = (stored.line.cause?, stored.line.since?);
-    Some(Known { participant: stored.line.participant, cause, since })
+    let believed = stored.seen_at >= before(now, BELIEVED);
+    let state = if believed { stored.line.state } else { State::Ramping };
+    Some(Known { participant: stored.line.participant, state, cause, since })
 }
 
 fn before(now: Timestamp, span: Duration) -> Timestamp {
@@ -226,13 +233,6 @@ fn merged(
         .collect()
 }
 
-/// The states, the furthest from answering last.
-const STATES: [&str; 4] = ["answering", "ramping", "held", "paused"];
-
-fn severity(state: &str) -> usize {
-    STATES.iter().position(|known| *known == state).unwrap_or_default()
-}
-
 impl Participant {
     fn new(name: Arc<str>) -> Self {
         Self { line: Line::answering(name), order: None }
@@ -256,7 +256,7 @@ impl Participant {
 
     fn add(&mut self, line: Line) {
         let all = &mut self.line;
-        if severity(&line.state) > severity(&all.state) {
+        if line.state > all.state {
             (all.state, all.cause) = (line.state, line.cause);
         }
         all.since = [all.since, line.since].into_iter().flatten().min();
@@ -269,7 +269,7 @@ impl Participant {
     /// A pause that an operator has ordered is so, though a process may not have read it yet.
     fn obey(&mut self, order: Order) {
         if order.paused {
-            (self.line.state, self.line.cause) = ("paused".to_owned(), Some(Cause::Operator));
+            (self.line.state, self.line.cause) = (State::Paused, Some(Cause::Operator));
             (self.line.since, self.line.next_probe) = (Some(order.at), None);
         }
         self.order = Some(order);
@@ -279,21 +279,21 @@ impl Participant {
 /// A line that its process wrote before it read that the pause is over.
 fn after(line: Line, order: Option<&Order>) -> Line {
     let over = order.is_some_and(|order| !order.paused) && line.cause == Some(Cause::Operator);
-    if !over || line.state != "paused" {
+    if !over || line.state != State::Paused {
         return line;
     }
-    Line { state: "ramping".to_owned(), next_probe: None, ..line }
+    Line { state: State::Ramping, next_probe: None, ..line }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn line(state: &str, cause: Option<Cause>, second: i64, waiting: u64) -> Line {
-        let at = Some(Timestamp::from_unix_millis(second * 1000)).filter(|_| state != "answering");
+    fn line(state: State, cause: Option<Cause>, second: i64, waiting: u64) -> Line {
+        let at = Some(Timestamp::from_unix_millis(second * 1000)).filter(|_| state != State::Answering);
         Line {
             participant: "payment".into(),
-            state: state.to_owned(),
+            state,
             cause,
             since: at,
             waiting,
@@ -308,24 +308,24 @@ mod tests {
         let soon = Duration::from_secs(1);
         let mut written = Written { lines: Vec::new(), at: Instant::now() };
         assert!(!written.must_follow(&[], CONFIRM));
-        let held = [line("held", Some(Cause::Silence), 9, 30)];
+        let held = [line(State::Held, Some(Cause::Silence), 9, 30)];
         assert!(written.must_follow(&held, soon));
         written.lines = held.to_vec();
         assert!(!written.must_follow(&held, soon));
         assert!(written.must_follow(&held, CONFIRM));
-        assert!(written.must_follow(&[line("held", Some(Cause::Silence), 9, 31)], soon));
+        assert!(written.must_follow(&[line(State::Held, Some(Cause::Silence), 9, 31)], soon));
         assert!(written.must_follow(&[], soon));
     }
 
     #[test]
     fn processes_that_differ_are_shown_as_the_worst_of_them() {
         let mut payment = Participant::new("payment".into());
-        payment.add(line("answering", None, 0, 0));
-        payment.add(line("ramping", Some(Cause::Failures), 7, 5));
-        payment.add(line("held", Some(Cause::Silence), 9, 30));
+        payment.add(line(State::Answering, None, 0, 0));
+        payment.add(line(State::Ramping, Some(Cause::Failures), 7, 5));
+        payment.add(line(State::Held, Some(Cause::Silence), 9, 30));
         let payment = payment.line;
-        let seen = (&*payment.state, payment.cause, payment.since, payment.waiting);
-        assert_eq!(seen, ("held", Some(Cause::Silence), Some(Timestamp::from_unix_millis(7_000)), 35));
+        let seen = (payment.state, payment.cause, payment.since, payment.waiting);
+        assert_eq!(seen, (State::Held, Some(Cause::Silence), Some(Timestamp::from_unix_millis(7_000)), 35));
     }
 
     fn order(paused: bool) -> Order {
@@ -336,17 +336,17 @@ mod tests {
 
     #[test]
     fn a_pause_that_is_over_is_not_shown_as_one() {
-        let paused = line("paused", Some(Cause::Operator), 9, 30);
+        let paused = line(State::Paused, Some(Cause::Operator), 9, 30);
         let of = |lines: Vec<Line>, paused| {
             let payment = Participant::of("payment".into(), lines, Some(order(paused)));
             (payment.line.state, payment.line.cause, payment.line.next_probe)
         };
         let operator = Some(Cause::Operator);
-        assert_eq!(of(vec![paused.clone()], true), ("paused".to_owned(), operator, None));
-        assert_eq!(of(vec![paused.clone()], false), ("ramping".to_owned(), operator, None));
-        let held = line("held", Some(Cause::Silence), 9, 1);
+        assert_eq!(of(vec![paused.clone()], true), (State::Paused, operator, None));
+        assert_eq!(of(vec![paused.clone()], false), (State::Ramping, operator, None));
+        let held = line(State::Held, Some(Cause::Silence), 9, 1);
         let seen = of(vec![paused, held.clone()], false);
-        assert_eq!(seen, ("held".to_owned(), Some(Cause::Silence), held.next_probe));
-        assert_eq!(of(vec![], false), ("answering".to_owned(), None, None));
+        assert_eq!(seen, (State::Held, Some(Cause::Silence), held.next_probe));
+        assert_eq!(of(vec![], false), (State::Answering, None, None));
     }
 }

@@ -117,6 +117,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         command_partitions: config.command_partitions,
         metrics: metrics.clone(),
         allow_forced_outcomes: config.allow_forced_outcomes,
+        actor_header: config.actor_header.clone(),
     };
     let _told = tell_manager(&engine, &reads, &stop);
     let kept = desk.keep(stop.clone());
@@ -173,7 +174,8 @@ async fn actions(
 ) -> anyhow::Result<(Actions, JoinHandle<()>)> {
     let store = Bulk::connect(&config.base.database_url).await.context("the connections for actions")?;
     let wake = Arc::new(Notify::new());
-    let hands = OwnHands::new(Arc::new(engine.handle.clone()), reads.clone(), HttpLimits::default().forward)?;
+    let (limit, actor) = (HttpLimits::default().forward, config.actor_header.clone());
+    let hands = OwnHands::new(Arc::new(engine.handle.clone()), reads.clone(), limit, actor)?;
     let driver = Driver::new(store.clone(), Arc::new(hands), definitions.clone(), wake.clone(), metrics);
     let driven = tokio::spawn(driver.run(stop.clone()));
     Ok((Actions { store, wake }, driven))

@@ -14,7 +14,7 @@ const ABOUT: &str = "Looks at sagas, dead letters and definitions, and acts on t
 const AFTER: &str = "\
 Exit codes: 0 ok, 1 error, 2 wrong usage, 3 a saga that was waited for is compensated, 4 it did not end in time, 5 not found, 6 moved on since --if-revision.
 
-Environment: SAGACTL_URL, SAGACTL_TOKEN or SAGACTL_TOKEN_FILE, EDITOR, NO_COLOR, COLUMNS.";
+Environment: SAGACTL_URL, SAGACTL_TOKEN or SAGACTL_TOKEN_FILE, SAGACTL_ACTOR, EDITOR, NO_COLOR, COLUMNS.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -41,6 +41,15 @@ pub(crate) struct Global {
     /// A file with the token that is sent; SAGACTL_TOKEN may have the token itself
     #[arg(long, global = true, env = "SAGACTL_TOKEN_FILE", value_name = "FILE", help_heading = "Everywhere")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Who acts, for the audit: sent as X-Saga-Actor, which counts where the orchestrator is told to believe it
+    #[arg(
+        long = "as",
+        global = true,
+        env = "SAGACTL_ACTOR",
+        value_name = "NAME",
+        help_heading = "Everywhere"
+    )]
+    pub(crate) acting_as: Option<String>,
     /// How it is printed
     #[arg(
         short,

@@ -24,6 +24,9 @@ impl Session {
         if let Some(token) = token(global)? {
             builder = builder.token(token);
         }
+        if let Some(actor) = global.acting_as.as_deref().filter(|actor| !actor.trim().is_empty()) {
+            builder = builder.actor(actor.trim());
+        }
         Ok(Self { client: builder.build()?, output: Output::new(global.format()) })
     }
 

@@ -54,6 +54,8 @@ fn help_is_short() {
                                http://127.0.0.1:8080]
           --token-file <FILE>  A file with the token that is sent; SAGACTL_TOKEN may have the token
                                itself [env: SAGACTL_TOKEN_FILE=]
+          --as <NAME>          Who acts, for the audit: sent as X-Saga-Actor, which counts where the
+                               orchestrator is told to believe it [env: SAGACTL_ACTOR=]
       -o, --output <FORMAT>    How it is printed [default: table] [possible values: table, wide, json,
                                yaml, id]
           --json               The same as -o json
@@ -63,7 +65,8 @@ fn help_is_short() {
     Exit codes: 0 ok, 1 error, 2 wrong usage, 3 a saga that was waited for is compensated, 4 it did not
     end in time, 5 not found, 6 moved on since --if-revision.
 
-    Environment: SAGACTL_URL, SAGACTL_TOKEN or SAGACTL_TOKEN_FILE, EDITOR, NO_COLOR, COLUMNS.
+    Environment: SAGACTL_URL, SAGACTL_TOKEN or SAGACTL_TOKEN_FILE, SAGACTL_ACTOR, EDITOR, NO_COLOR,
+    COLUMNS.
     ---- exit 0
     ");
     assert_snapshot!(own_part(&["saga", "-h"]), @r"

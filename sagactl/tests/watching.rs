@@ -51,14 +51,17 @@ fn problem(kind: &str, status: u16, detail: &str) -> Value {
     json!({"type": format!("urn:saga:problem:{kind}"), "title": kind, "status": status, "detail": detail})
 }
 
-/// Serves these answers, by what is asked for.
+/// Serves these answers, by what is asked for. A saga with an answer `before` is so until somebody has tried to listen.
 fn service(answers: HashMap<&'static str, (&'static str, Value)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
+        let mut listened = false;
         while let Ok((mut stream, _)) = listener.accept() {
             let asked = asked(&stream);
-            let (status, body) = &answers[asked];
+            listened |= asked == "events";
+            let before = answers.get("before").filter(|_| asked == "saga" && !listened);
+            let (status, body) = before.unwrap_or_else(|| &answers[asked]);
             if *status == NEVER {
                 std::mem::forget(stream);
                 continue;
@@ -126,6 +129,28 @@ fn where_no_stream_comes_through_the_history_is_asked() {
     ---- stderr
     asking for the history every 1 s, for there are no events to listen to: GET /api/sagas/{sagaId}/events answered 502 with something that is not the orchestrator's: `<html>streams are not allowed here</html>`
     ---- exit 0
+    ");
+}
+
+/// Its end is looked for, and is the exit code.
+#[test]
+fn who_waits_for_what_it_starts_needs_no_stream() {
+    let page = Value::from("<html>streams are not allowed here</html>");
+    let mut running = answers()["saga"].1.clone();
+    (running["status"], running["finishedAt"]) = ("running".into(), Value::Null);
+    let mut undone = answers()["saga"].1.clone();
+    undone["status"] = "compensated".into();
+    undone["reason"] = json!({"code": "sold_out", "message": "", "step": null});
+    let answers = [
+        ("before", ("200 OK", running)),
+        ("events", ("502 Bad Gateway", page)),
+        ("saga", ("200 OK", undone)),
+    ];
+    let arguments = ["saga", "start", "newer", "--input", "{}", "--wait", "-o", "id"];
+    assert_snapshot!(said(&arguments, &answers), @r"
+    0190a6b0-1c2d-7e3f-8a4b-5c6d7e8f9a0b
+    ---- stderr
+    ---- exit 3
     ");
 }
 

@@ -12,16 +12,15 @@ use tokio_util::sync::CancellationToken;
 use warp::reply::Response;
 
 use super::Api;
+use super::actor::actor;
 use super::feed::Feed;
 use super::forward::Forwarder;
+use super::mount::Asked;
 use super::problem::{Problem, json};
 use super::trace;
 use super::wire::SagaView;
 use crate::engine::shards::shown_wake;
 use crate::store::queries::StoredSaga;
-
-/// Who acted, in the audit: nobody is asked to say who they are yet.
-pub(crate) const ANONYMOUS: &str = "anonymous";
 
 /// The API's parts, shared by all requests.
 pub(crate) struct App {
@@ -43,6 +42,11 @@ impl App {
     /// A definition, also one that another process has published since this one started.
     pub(crate) async fn definition(&self, id: &DefinitionRef) -> Result<Option<Arc<Definition>>, Problem> {
         Ok(self.api.registrar.find(id).await?.map(|entry| entry.definition))
+    }
+
+    /// Who asked, for the audit.
+    pub(crate) fn actor(&self, asked: &Asked) -> Result<Arc<str>, Problem> {
+        actor(self.api.actor_header.as_ref(), &asked.headers)
     }
 
     /// A saga, as the engine gave it, as it is sent.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::app::{ANONYMOUS, App};
+use super::app::App;
 use super::body::Body;
 use super::bulk_view::{ActionPage, ActionView, ItemPage, ItemView, OUTCOMES};
 use super::fields::Fields;
@@ -109,17 +109,17 @@ pub(crate) async fn make(app: &App, asked: &Asked, body: &Body, subject: Subject
     if let Some(recorded) = before(&app.api.reads, key.as_ref()).await? {
         return made(app, subject, recorded.saga.as_uuid()).await;
     }
-    let (id, at) = (Uuid::now_v7(), clock::now());
+    let (id, at, actor) = (Uuid::now_v7(), clock::now(), app.actor(asked)?);
     let Wanted { common, verb, audit, choice, filter, patch } = wanted;
     let reason = common.reason.unwrap_or_default();
     let what = json!({ "action": id, "dryRun": common.dry_run, "filter": filter });
-    let audit = AuditRow::new(at, ANONYMOUS, audit, &reason).changing(None, what);
+    let audit = AuditRow::new(at, &actor, audit, &reason).changing(None, what);
     let new = NewAction {
         id,
         verb,
         choice,
         dry_run: common.dry_run,
-        actor: ANONYMOUS.to_owned(),
+        actor: actor.to_string(),
         reason,
         filter: Value::Object(filter),
         patch: patch.map(Value::Object),
@@ -239,9 +239,9 @@ pub(crate) async fn cancel(app: &App, asked: &Asked, body: &Body, subject: Subje
     let id = id(asked)?;
     let key = request_key(&asked.headers, "cancel action", &id.to_string(), &body.fields)?;
     if before(&app.api.reads, key.as_ref()).await?.is_none() {
-        let at = clock::now();
+        let (at, actor) = (clock::now(), app.actor(asked)?);
         let is = |status: &str| json!({ "action": id, "status": status });
-        let audit = AuditRow::new(at, ANONYMOUS, "cancel-action", &reason.unwrap_or_default())
+        let audit = AuditRow::new(at, &actor, "cancel-action", &reason.unwrap_or_default())
             .changing(is("running"), is("cancelled"));
         let write = key.map(|key| write(key, id, at));
         match app.api.actions.store.cancel(subject, id, &audit, write.as_ref()).await {

@@ -8,7 +8,7 @@ use saga_defs::ids::DeadLetterId;
 use schemas::Catalog;
 use utoipa::ToSchema;
 
-use super::app::{ANONYMOUS, App};
+use super::app::App;
 use super::body::Body;
 use super::document::{NamedProblems, Problems, VerbProblems};
 use super::fields::Fields;
@@ -176,7 +176,7 @@ async fn act(
             letter: DeadLetterId::from_uuid(letter.id),
             verb,
             reason: reason.unwrap_or_default().into(),
-            actor: ANONYMOUS.into(),
+            actor: app.actor(asked)?,
             key,
         };
         match app.api.engine.act_on_letter(request).await {

@@ -10,7 +10,7 @@ use saga_defs::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::app::{ANONYMOUS, App};
+use super::app::App;
 use super::candidate::place;
 use super::document::{BodyProblems, NamedProblems, Problems};
 use super::mount::Asked;
@@ -188,7 +188,8 @@ pub(crate) async fn named_definition(app: &App, asked: &Asked) -> Result<Entry, 
 )]
 pub(crate) async fn register_definition(app: Arc<App>, asked: Asked, candidate: Candidate) -> Answer {
     asked.no_query()?;
-    let entry = app.api.registrar.register(&candidate, ANONYMOUS).await.map_err(refused)?;
+    let actor = app.actor(&asked)?;
+    let entry = app.api.registrar.register(&candidate, &actor).await.map_err(refused)?;
     let mut response = json(StatusCode::CREATED, &DefinitionView::of(&entry));
     let id = &entry.definition.id;
     if let Ok(place) = HeaderValue::from_str(&format!("/api/definitions/{}/{}", id.name, id.version)) {

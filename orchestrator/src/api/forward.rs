@@ -7,6 +7,7 @@ use messaging::TraceParent;
 use messaging::headers::name::TRACEPARENT;
 use warp::reply::Response;
 
+use super::actor::ActorHeader;
 use super::app::etag;
 use super::body::Body;
 use super::mount::Asked;
@@ -32,11 +33,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Asks other processes.
 pub(crate) struct Forwarder {
     client: reqwest::Client,
+    /// What says who acts, here and there.
+    actor: Option<ActorHeader>,
 }
 
 impl Forwarder {
     /// With that limit for a whole exchange.
-    pub(crate) fn new(limit: Duration) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(limit: Duration, actor: Option<ActorHeader>) -> Result<Self, reqwest::Error> {
         // Needed before any client can be built; a second installation is refused, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -45,7 +48,7 @@ impl Forwarder {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()?;
-        Ok(Self { client })
+        Ok(Self { client, actor })
     }
 
     /// The owner's answer to this request; `503` if there is no owner to ask, or it does not answer.
@@ -56,7 +59,8 @@ impl Forwarder {
         };
         let url = format!("{}{}", owner.trim_end_matches('/'), asked.target);
         let mut request = self.client.post(url).header(FORWARDED, "1").body(body.bytes.clone());
-        for name in REQUEST_HEADERS {
+        let actor = self.actor.iter().map(|header| header.name().as_str());
+        for name in REQUEST_HEADERS.into_iter().chain(actor) {
             if let Some(value) = asked.headers.get(name) {
                 request = request.header(name, value);
             }
@@ -96,6 +100,7 @@ impl Forwarder {
         owner: &str,
         target: &str,
         key: &str,
+        actor: &str,
         expected: Option<&Expected>,
         body: &saga_defs::Data,
     ) -> Told {
@@ -106,6 +111,9 @@ impl Forwarder {
         request = request.header(TRACEPARENT, unwanted.to_string());
         for revision in expected.iter().flat_map(|expected| &expected.0) {
             request = request.header(header::IF_MATCH, etag((*revision).into()));
+        }
+        if let Some((name, value)) = self.actor.as_ref().and_then(|header| header.telling(actor)) {
+            request = request.header(name, value);
         }
         let request = request.json(body);
         let answer = match request.send().await {

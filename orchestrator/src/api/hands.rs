@@ -10,7 +10,7 @@ use saga_defs::ids::DeadLetterId;
 use uuid::Uuid;
 
 use super::Engine;
-use super::app::ANONYMOUS;
+use super::actor::ActorHeader;
 use super::dead_letters::REDRIVE_ROUTE;
 use super::forward::{Forwarder, Told};
 use super::idempotency::key_of;
@@ -26,12 +26,17 @@ pub struct OwnHands {
 }
 
 impl OwnHands {
-    /// With a limit for an exchange with another process.
+    /// With a limit for an exchange with another process, and what tells it who acts.
     ///
     /// # Errors
     /// When the client for requests to other processes cannot be built.
-    pub fn new(engine: Arc<dyn Engine>, reads: Reads, limit: std::time::Duration) -> std::io::Result<Self> {
-        let forwarder = Forwarder::new(limit).map_err(std::io::Error::other)?;
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        reads: Reads,
+        limit: std::time::Duration,
+        actor: Option<ActorHeader>,
+    ) -> std::io::Result<Self> {
+        let forwarder = Forwarder::new(limit, actor).map_err(std::io::Error::other)?;
         Ok(Self { engine, reads, forwarder })
     }
 
@@ -43,7 +48,8 @@ impl OwnHands {
                 Done::NotNow(error.to_string())
             }
             ActError::NotHere { owner: Some(owner) } => {
-                match self.forwarder.post(&owner, target, &own.key, own.expected.as_ref(), &own.body).await {
+                let Own { key, body, actor, expected, .. } = own;
+                match self.forwarder.post(&owner, target, key, actor, expected.as_ref(), body).await {
                     Told::Answer(status, _) if status.is_success() => Done::Yes,
                     Told::Answer(status, detail)
                         if status.is_server_error()
@@ -77,16 +83,17 @@ impl OwnHands {
 /// One request as another process would get it.
 struct Own {
     key: String,
+    actor: Arc<str>,
     body: Data,
     request: RequestKey,
     expected: Option<Expected>,
 }
 
 impl Own {
-    fn new(action: Uuid, subject: Uuid, route: &str, body: Data) -> Self {
+    fn new(action: Uuid, subject: Uuid, route: &str, actor: &Arc<str>, body: Data) -> Self {
         let key = key_text(action, subject);
         let request = key_of(&key, route, &subject.to_string(), &body);
-        Self { key, body, request, expected: None }
+        Self { key, actor: actor.clone(), body, request, expected: None }
     }
 }
 
@@ -110,12 +117,12 @@ impl Hands for OwnHands {
         if let Some(edit) = &send.edit {
             body.insert("value".to_owned(), serde_json::Value::Object(edit.fields.clone()));
         }
-        let own = Own::new(send.action, send.letter.as_uuid(), REDRIVE_ROUTE, body);
+        let own = Own::new(send.action, send.letter.as_uuid(), REDRIVE_ROUTE, &send.actor, body);
         let act = ActOnLetter {
             letter: send.letter,
             verb: LetterVerb::Redrive { edit: send.edit },
             reason: send.reason,
-            actor: ANONYMOUS.into(),
+            actor: send.actor,
             key: Some(own.request),
         };
         match self.engine.act_on_letter(act).await {
@@ -135,14 +142,14 @@ impl Hands for OwnHands {
     async fn act(&self, act: ActOnSaga) -> Done {
         let mut body = Data::new();
         body.insert("reason".to_owned(), act.reason.to_string().into());
-        let own = Own::new(act.action, act.saga.as_uuid(), act.verb.as_str(), body);
+        let own = Own::new(act.action, act.saga.as_uuid(), act.verb.as_str(), &act.actor, body);
         let own = Own { expected: act.expected.clone(), ..own };
         let target = format!("/api/sagas/{}/{}", act.saga, act.verb.as_str());
         let asked = Act {
             saga: act.saga,
             verb: act.verb,
             reason: act.reason,
-            actor: ANONYMOUS.into(),
+            actor: act.actor,
             expected: act.expected,
             key: Some(own.request),
         };

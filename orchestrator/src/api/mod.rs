@@ -3,6 +3,7 @@
 //! [`serve`] runs it. `routes` has every route; `mount` finds the route of a request; handlers are grouped by noun and
 //! return an answer or a `problem`. Reads come from [`Reads`], everything that acts goes through the [`Engine`].
 
+mod actor;
 mod app;
 mod audit;
 mod bodies;
@@ -57,6 +58,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use self::actor::ActorHeader;
 use self::app::App;
 use self::bulk::Actions;
 pub use self::engine::Engine;
@@ -92,6 +94,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Whether a client may force the outcome of a payment, for demos and tests.
     pub allow_forced_outcomes: bool,
+    /// What says who acts; `None`: nobody is believed.
+    pub actor_header: Option<ActorHeader>,
 }
 
 /// Whether starts are taken by a service that is so, as `/readyz` says it.
@@ -115,9 +119,10 @@ pub async fn serve(
     limits: HttpLimits,
 ) -> std::io::Result<()> {
     let (metrics, api_reads) = (api.metrics.clone(), api.reads.clone());
+    let forwarder = Forwarder::new(limits.forward, api.actor_header.clone());
     let app = Arc::new(App {
         api,
-        forwarder: Forwarder::new(limits.forward).map_err(std::io::Error::other)?,
+        forwarder: forwarder.map_err(std::io::Error::other)?,
         feed: Feed::new(api_reads, limits.event_readers),
         broker_looks: Arc::new(Semaphore::new(whereabouts::BROKER_LOOKS)),
         heartbeat: limits.event_heartbeat,

@@ -8,7 +8,7 @@ use saga_defs::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::app::{ANONYMOUS, App};
+use super::app::App;
 use super::body::Body;
 use super::document::{Problems, VerbProblems};
 use super::fields::Fields;
@@ -76,7 +76,7 @@ impl From<Participant> for ParticipantView {
         let line = participant.line;
         Self {
             name: line.participant.to_string(),
-            state: ParticipantStateView::of(&line.state),
+            state: line.state.into(),
             cause: line.cause.map(Cause::as_str).map(str::to_owned),
             since: time(line.since),
             waiting: line.waiting,
@@ -154,8 +154,8 @@ async fn order(app: &App, asked: &Asked, body: &Body, paused: bool) -> Answer {
     let route = if paused { "pause participant" } else { "resume participant" };
     let key = request_key(&asked.headers, route, &name, &body.fields)?;
     if before(&app.api.reads, key.as_ref()).await?.is_none() {
-        let reason = reason.unwrap_or_default();
-        match app.api.participants.order(name.clone(), paused, ANONYMOUS, &reason, key).await {
+        let (actor, reason) = (app.actor(asked)?, reason.unwrap_or_default());
+        match app.api.participants.order(name.clone(), paused, &actor, &reason, key).await {
             Ok(()) => {}
             Err(StoreError::Refused { constraint: Some(taken_by), .. }) if taken_by == "request_key_pkey" => {
                 taken(&app.api.reads, key.as_ref()).await?;

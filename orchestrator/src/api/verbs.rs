@@ -10,7 +10,7 @@ use saga_defs::machine::Why;
 use saga_defs::saga::{Saga, State, Status};
 use utoipa::ToSchema;
 
-use super::app::{ANONYMOUS, App, etag, saga_response};
+use super::app::{App, etag, saga_response};
 use super::body::Body;
 use super::document::{MatchProblems, VerbProblems};
 use super::fields::Fields;
@@ -104,7 +104,8 @@ async fn plain(app: &App, asked: &Asked, body: &Body, verb: Verb) -> Answer {
         return now(app, asked).await;
     }
     let expected = if_match(asked)?;
-    act(app, asked, body, request(saga, verb, reason, expected, key)).await
+    let (actor, reason) = (app.actor(asked)?, reason.unwrap_or_default().into());
+    act(app, asked, body, Act { saga, verb, reason, actor, expected, key }).await
 }
 
 /// A stuck saga tries its command again, attempts from 1.
@@ -134,7 +135,8 @@ pub(crate) async fn redrive(app: Arc<App>, asked: Asked, body: Body) -> Answer {
         check_input(&app, &asked, input).await?;
     }
     let expected = if_match(&asked)?;
-    act(&app, &asked, &body, request(saga, verb, reason, expected, key)).await
+    let (actor, reason) = (app.actor(&asked)?, reason.unwrap_or_default().into());
+    act(&app, &asked, &body, Act { saga, verb, reason, actor, expected, key }).await
 }
 
 /// The revisions that the client has seen, as it says in `If-Match`. Only what is no list of entity tags cannot be read: a
@@ -167,16 +169,6 @@ fn if_match(asked: &Asked) -> Result<Option<Expected>, Problem> {
 
 fn verb_key(asked: &Asked, verb: &Verb, saga: SagaId, body: &Body) -> Result<Option<RequestKey>, Problem> {
     request_key(&asked.headers, verb.as_str(), &saga.to_string(), &body.fields)
-}
-
-fn request(
-    saga: SagaId,
-    verb: Verb,
-    reason: Option<String>,
-    expected: Option<Expected>,
-    key: Option<RequestKey>,
-) -> Act {
-    Act { saga, verb, reason: reason.unwrap_or_default().into(), actor: ANONYMOUS.into(), expected, key }
 }
 
 /// Values for the fields of the command that the saga is stuck on: only those it has, of their types.

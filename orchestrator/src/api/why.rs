@@ -125,7 +125,7 @@ impl HoldView {
     fn of(line: &Line) -> Option<Self> {
         Some(Self {
             participant: line.participant.to_string(),
-            state: ParticipantStateView::of(&line.state),
+            state: line.state.into(),
             cause: line.cause?.as_str().to_owned(),
             since: line.since?.to_string(),
             waiting: line.waiting,
@@ -135,15 +135,17 @@ impl HoldView {
 
     fn sentence(&self) -> String {
         let Self { participant, cause, since, .. } = self;
-        let state = self.state.as_str();
         let why = match cause.as_str() {
             "operator" => "an operator paused it",
             "failures" => "it only fails",
             _ => "it does not answer",
         };
-        let then = match self.state {
-            ParticipantStateView::Ramping => "It comes back by and by.",
-            _ => "No attempt is counted meanwhile.",
+        let uncounted = "No attempt is counted meanwhile.";
+        let (state, then) = match self.state {
+            ParticipantStateView::Answering => ("answering", uncounted),
+            ParticipantStateView::Ramping => ("ramping", "It comes back by and by."),
+            ParticipantStateView::Held => ("held", uncounted),
+            ParticipantStateView::Paused => ("paused", uncounted),
         };
         format!(" {participant} is {state} since {since}: {why}. {then}")
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::engine::participants::board::State;
 use crate::why::For;
 
 /// What a saga waits for.
@@ -72,22 +73,13 @@ pub(crate) enum ParticipantStateView {
     Ramping,
 }
 
-impl ParticipantStateView {
-    pub(crate) fn of(word: &str) -> Self {
-        match word {
-            "held" => Self::Held,
-            "paused" => Self::Paused,
-            "ramping" => Self::Ramping,
-            _ => Self::Answering,
-        }
-    }
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Answering => "answering",
-            Self::Held => "held",
-            Self::Paused => "paused",
-            Self::Ramping => "ramping",
+impl From<State> for ParticipantStateView {
+    fn from(state: State) -> Self {
+        match state {
+            State::Answering => Self::Answering,
+            State::Held => Self::Held,
+            State::Paused => Self::Paused,
+            State::Ramping => Self::Ramping,
         }
     }
 }

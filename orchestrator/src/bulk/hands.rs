@@ -18,6 +18,8 @@ pub struct SendLetter {
     pub letter: DeadLetterId,
     /// With another value.
     pub edit: Option<Edit>,
+    /// Who asked for the action.
+    pub actor: Arc<str>,
     /// Why, in the operator's words.
     pub reason: Arc<str>,
 }
@@ -33,6 +35,8 @@ pub struct ActOnSaga {
     pub verb: Verb,
     /// The revision it was chosen at, where it is to be left alone at any other.
     pub expected: Option<Expected>,
+    /// Who asked for the action.
+    pub actor: Arc<str>,
     /// Why, in the operator's words.
     pub reason: Arc<str>,
 }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use saga_defs::time::Timestamp;
 
-use self::board::Known;
-use self::health::{Cause, Grant, Health, Hold, Limits, Seen};
+use self::board::{Known, State};
+use self::health::{Grant, Health, Limits, Seen};
 use self::parked::Parked;
 
 /// Every participant that something was observed of.
@@ -63,14 +63,17 @@ impl Participants {
         self.by_name.values_mut().for_each(Health::lose_count);
     }
 
-    /// Takes over what another process has written down: a participant that has answered here since then is left as it is, and so
-    /// is one that is held here.
+    /// Shards were taken over: what another process has written down goes on here. A participant that has answered here since then
+    /// is not held, but comes back by and by: there may be a crowd in those shards that waits for it. One that is held here
+    /// already is left as it is.
     pub fn learn(&mut self, known: &[Known], now: Timestamp) {
-        for Known { participant, cause, since } in known.iter().filter(|known| known.cause != Cause::Operator)
-        {
-            let here = self.by_name.entry(participant.clone()).or_default();
-            if here.is_answering() && here.last_answer().is_none_or(|answer| answer <= *since) {
-                *here = Health::Held(Hold::known(*since, *cause, now, &self.limits));
+        self.by_name.values_mut().for_each(|health| health.seek(now));
+        for known in known {
+            let here = self.by_name.entry(known.participant.clone()).or_default();
+            if here.is_answering() {
+                let answered = here.last_answer().is_some_and(|answer| answer > known.since);
+                let state = if answered { State::Ramping } else { known.state };
+                *here = Known { state, ..known.clone() }.health(now, &self.limits);
             }
         }
     }

@@ -11,7 +11,7 @@ use messaging::telemetry::{Kind, Span, attribute};
 use messaging::{Received, TraceParent};
 use saga_defs::definition::Definition;
 use saga_defs::ids::CommandId;
-use saga_defs::saga::{Reason, Saga, State, StepRecord, StepStatus, Try};
+use saga_defs::saga::{Refusal, Saga, State, StepRecord, StepStatus, Try};
 use saga_defs::time::Timestamp;
 
 use super::INBOX;
@@ -56,7 +56,8 @@ fn client(saga: &Saga) -> Option<TraceParent> {
     saga.traceparent.as_deref().and_then(|text| TraceParent::parse(text).ok())
 }
 
-/// What a transition wrote: the sending of a command, and the saga itself when it has ended.
+/// What a transition wrote: the sending of a command, how long the saga waited for an operator, and the saga itself when it has
+/// ended, or as far as it came when it is stuck.
 pub fn of_transition(
     definition: &Definition,
     before: Option<&Saga>,
@@ -70,6 +71,9 @@ pub fn of_transition(
     if let Some(at) = sent.filter(|_| sampled) {
         spans.with_commit.extend(sending(definition, saga, at, now));
     }
+    if let Some(Saga { state: State::Stuck { at, cause }, .. }) = before {
+        spans.over.extend(before.and_then(|before| stuck_stretch(definition, before, *at, cause, now)));
+    }
     let undone = matches!(saga.state, State::Compensated);
     let stuck = matches!(saga.state, State::Stuck { .. });
     // Nobody decided for it when it began, but somebody will ask what happened: as much as its row tells.
@@ -77,7 +81,9 @@ pub fn of_transition(
         spans.over.extend(steps(definition, saga, own, now));
     }
     let was_stuck = before.and_then(Saga::current).is_some_and(|at| at.redrive > 0);
-    if saga.finished_at.is_some() && (sampled || undone || was_stuck) {
+    let ended = saga.finished_at.is_some() && (sampled || undone || was_stuck);
+    // Of one that goes on nobody will know at its end that it was stuck, and its steps hang below this.
+    if ended || (stuck && !sampled) {
         spans.over.push(whole(saga, own));
     }
 }
@@ -112,6 +118,38 @@ fn sending(definition: &Definition, saga: &Saga, at: Try, now: Timestamp) -> Opt
         error: None,
     })
 }
+
+/// From the transition that found a saga stuck, or that left it so, to the one that came now.
+fn stuck_stretch(
+    definition: &Definition,
+    before: &Saga,
+    at: Try,
+    cause: &Refusal,
+    now: Timestamp,
+) -> Option<Span> {
+    let (own, step) = (of_saga(before), definition.step(at.step)?);
+    Some(Span {
+        context: own.derived(&format!("stuck {}", before.revision.0)),
+        parent: Some(own.span_id),
+        name: Cow::Owned(format!("stuck at {}", step.name)),
+        kind: Kind::Internal,
+        start: system_time(before.updated_at),
+        end: system_time(now),
+        attributes: vec![
+            (attribute::MESSAGING_CONVERSATION, before.id.to_string().into()),
+            (attribute::SAGA_STEP, step.name.to_string().into()),
+            (attribute::SAGA_DIRECTION, at.direction.as_str().into()),
+            (attribute::SAGA_STATUS, before.status().as_str().into()),
+        ],
+        links: Vec::new(),
+        error: Some(said(cause)),
+    })
+}
+
+fn said(refusal: &Refusal) -> String {
+    format!("{}: {}", refusal.code, refusal.message)
+}
+
 /// A reply was read; `ignored` says why it did nothing.
 pub fn of_reply(record: &Received, ignored: Option<&'static str>, now: Timestamp) -> Option<Span> {
     let parent = read_traceparent(&record.headers).filter(TraceParent::is_sampled)?;
@@ -145,10 +183,12 @@ pub fn of_reply(record: &Received, ignored: Option<&'static str>, now: Timestamp
     })
 }
 
-/// The saga from its start to its end; below the request that started it.
+/// The saga from its start to its end, or to where it is stuck; below the request that started it.
 fn whole(saga: &Saga, own: TraceParent) -> Span {
-    let reason =
-        saga.reason.as_ref().map(|Reason { refusal, .. }| format!("{}: {}", refusal.code, refusal.message));
+    let reason = match &saga.state {
+        State::Stuck { cause, .. } => Some(cause),
+        _ => saga.reason.as_ref().map(|reason| &reason.refusal),
+    };
     Span {
         context: own,
         parent: client(saga).map(|client| client.span_id),
@@ -163,7 +203,7 @@ fn whole(saga: &Saga, own: TraceParent) -> Span {
             (attribute::SAGA_STATUS, saga.status().as_str().into()),
         ],
         links: Vec::new(),
-        error: reason,
+        error: reason.map(said),
     }
 }
 
@@ -184,11 +224,7 @@ fn steps(definition: &Definition, saga: &Saga, own: TraceParent, now: Timestamp)
             (attribute::SAGA_ATTEMPT, i64::from(record.attempt).into()),
         ],
         links: Vec::new(),
-        error: record
-            .error
-            .as_ref()
-            .filter(|_| record.status != StepStatus::Succeeded)
-            .map(|error| format!("{}: {}", error.code, error.message)),
+        error: record.error.as_ref().filter(|_| record.status != StepStatus::Succeeded).map(said),
     };
     begun.map(span).collect()
 }
@@ -196,3 +232,6 @@ fn steps(definition: &Definition, saga: &Saga, own: TraceParent, now: Timestamp)
 fn system_time(at: Timestamp) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(at.unix_millis()).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,11 +149,6 @@ impl Bulk {
         action(&self.db, subject, id).await
     }
 
-    /// The connection pool, for tests.
-    pub const fn connection(&self) -> &DatabaseConnection {
-        &self.db
-    }
-
     /// At most `limit` actions on such subjects, newest first, from below `before`.
     ///
     /// # Errors

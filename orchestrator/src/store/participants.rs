@@ -13,7 +13,7 @@ use super::bulk::key_statement;
 use super::commit::KeyWrite;
 use super::queries::Reads;
 use super::{Store, StoreError, statement};
-use crate::engine::participants::board::{Line, Order};
+use crate::engine::participants::board::{Line, Order, State};
 use crate::engine::participants::health::Cause;
 
 /// What a process holds back, as it wrote it down.
@@ -189,7 +189,8 @@ fn stored_line(row: &QueryResult) -> Result<StoredLine, StoreError> {
     };
     let line = Line {
         participant: Arc::from(row.try_get::<String>("", "participant")?),
-        state: row.try_get("", "state")?,
+        // Whatever a later version writes here, it does not answer.
+        state: State::parse(&row.try_get::<String>("", "state")?).unwrap_or(State::Held),
         cause: Cause::parse(&row.try_get::<String>("", "cause")?),
         since: moment("since")?,
         waiting: u64::try_from(row.try_get::<i64>("", "waiting")?).unwrap_or_default(),

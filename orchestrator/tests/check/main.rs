@@ -412,6 +412,9 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
           --allow-forced-outcomes <VALUE>
               true: bookings may force their payment's outcome, for demos and tests [default: false]
               [env: ALLOW_FORCED_OUTCOMES]
+          --actor-header <VALUE>
+              The request header that says who acts, for the audit: a proxy that asks for names has to
+              set it [default: nobody is believed, the audit says anonymous] [env: ACTOR_HEADER]
       -h, --help
               Print help
       -V, --version

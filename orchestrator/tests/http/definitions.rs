@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answered, Service};
 
-const PARCEL: &str = r#"name = "parcel"
+pub(crate) const PARCEL: &str = r#"name = "parcel"
 version = 1
 deadline = "1h"
 input = "parcel.StartParcel"
@@ -69,7 +69,7 @@ fn parcel_schemas() -> Vec<Value> {
     ]
 }
 
-fn with_schemas(definition: &str) -> Value {
+pub(crate) fn with_schemas(definition: &str) -> Value {
     json!({"definition": definition, "schemas": parcel_schemas()})
 }
 

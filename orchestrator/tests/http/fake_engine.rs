@@ -43,6 +43,8 @@ pub(crate) struct FakeEngine {
     /// What it has in memory of any saga.
     pub(crate) looked: Mutex<Result<Looked, ActError>>,
     pub(crate) letter_acts: Mutex<Vec<ActOnLetter>>,
+    /// What it was asked to do, and by whom.
+    pub(crate) actors: Mutex<Vec<String>>,
     seq: Mutex<i64>,
 }
 
@@ -63,6 +65,7 @@ impl FakeEngine {
             act_errors: Mutex::default(),
             looked: Mutex::new(Ok(Looked { wake: None, offset: None })),
             letter_acts: Mutex::default(),
+            actors: Mutex::default(),
             seq: Mutex::new(0),
         }
     }
@@ -270,6 +273,7 @@ impl Engine for FakeEngine {
     }
 
     async fn act(&self, act: Act) -> Result<Saga, ActError> {
+        self.actors.lock().unwrap().push(format!("{} {}", act.verb.as_str(), act.actor));
         let scripted = self.act_errors.lock().unwrap().pop_front();
         if let Some(error) = scripted {
             return Err(error);
@@ -303,6 +307,8 @@ impl Engine for FakeEngine {
         let status = if act.verb == LetterVerb::Discard { "discarded" } else { "redriven" };
         let sql = "UPDATE dead_letter SET status = $2, updated_at = now() WHERE id = $1 AND status = 'open'";
         let rows = self.execute(sql, vec![act.letter.as_uuid().into(), status.into()]).await.unwrap();
+        let verb = if act.verb == LetterVerb::Discard { "discard" } else { "redrive" };
+        self.actors.lock().unwrap().push(format!("{verb} {}", act.actor));
         if rows == 0 {
             return Err(ActError::LetterNotOpen { status: status.to_owned() });
         }

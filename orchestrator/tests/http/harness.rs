@@ -11,7 +11,7 @@ use migrations::apply;
 use migrations::orchestrator::Migrator;
 use orchestrator::api::bulk::Actions;
 use orchestrator::api::hands::OwnHands;
-use orchestrator::api::{Api, HttpLimits, serve};
+use orchestrator::api::{ActorHeader, Api, HttpLimits, serve};
 use orchestrator::bulk::driver::Driver;
 use orchestrator::definitions::Definitions;
 use orchestrator::engine::participants::health::Limits;
@@ -70,8 +70,6 @@ pub(crate) struct Service {
     pub(crate) broker: Broker,
     /// The connections of its engine.
     pub(crate) engine_side: Store,
-    /// Those of actions over many.
-    pub(crate) bulk_side: Bulk,
     url: String,
     db: DatabaseConnection,
     client: reqwest::Client,
@@ -82,11 +80,13 @@ pub(crate) struct Options {
     pub(crate) allow_forced_outcomes: bool,
     /// Whether the definition `booking` is published.
     pub(crate) booking: bool,
+    /// What says who acts.
+    pub(crate) actor_header: Option<ActorHeader>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: HttpLimits::default(), allow_forced_outcomes: true, booking: true }
+        Self { limits: HttpLimits::default(), allow_forced_outcomes: true, booking: true, actor_header: None }
     }
 }
 
@@ -152,10 +152,15 @@ impl Service {
         let engine_side = store.clone();
         let registrar = Registrar::new(store, definitions.clone(), broker.settings(), EMBEDDED_PARTITIONS, 1);
         let bulk = Bulk::connect(&url.to_owned().into()).await.unwrap();
-        let bulk_side = bulk.clone();
         let wake = Arc::new(Notify::new());
         let stop = CancellationToken::new();
-        let hands = OwnHands::new(engine.clone(), reads.clone(), options.limits.forward).unwrap();
+        let hands = OwnHands::new(
+            engine.clone(),
+            reads.clone(),
+            options.limits.forward,
+            options.actor_header.clone(),
+        )
+        .unwrap();
         let metrics = Metrics::new().unwrap();
         let driver =
             Driver::new(bulk.clone(), Arc::new(hands), definitions.clone(), wake.clone(), metrics.clone());
@@ -171,6 +176,7 @@ impl Service {
             command_partitions: EMBEDDED_PARTITIONS,
             metrics,
             allow_forced_outcomes: options.allow_forced_outcomes,
+            actor_header: options.actor_header,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -179,7 +185,7 @@ impl Service {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
         let url = url.to_owned();
-        Self { address, engine, stop, served, broker, engine_side, bulk_side, url, db, client }
+        Self { address, engine, stop, served, broker, engine_side, url, db, client }
     }
 
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {

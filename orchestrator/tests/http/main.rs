@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![expect(clippy::too_many_lines, reason = "tables and their snapshots")]
 
+mod actor;
 mod audit;
 mod bad_input;
 mod bookings;

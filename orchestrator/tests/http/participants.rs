@@ -2,6 +2,7 @@
 
 use futures::future::join_all;
 use orchestrator::engine::participants::Participants;
+use orchestrator::engine::participants::board::State;
 use orchestrator::engine::participants::health::{Cause, Health, Hold, Limits};
 use orchestrator::engine::participants::parked::Parked;
 use orchestrator::participants::Desk;
@@ -160,6 +161,28 @@ async fn words_on_a_participant_wait_for_each_other_and_leave_the_engine_its_con
     assert!(pauses.iter().all(|answered| answered.status == 200));
     let before = service.texts("SELECT DISTINCT state_before::text AS text FROM audit").await;
     assert_eq!(before, [r#"{"participant":"payment","paused":true}"#]);
+}
+
+/// How a process that starts goes on with a participant that was held so long ago, as one wrote it down that is gone.
+async fn goes_on(service: &Service, seconds_ago: i64) -> &'static str {
+    let sql = "INSERT INTO participant_hold (participant, process, state, cause, since, waiting, seen_at)
+               VALUES ('payment', 'http://gone', 'held', 'silence', now(), 7, now() - $1 * interval '1 second')
+               ON CONFLICT (participant, process) DO UPDATE SET seen_at = excluded.seen_at";
+    service.engine.execute(sql, vec![seconds_ago.into()]).await.unwrap();
+    let (store, limits) = (service.store().await, Limits::default());
+    let desk = Desk::open(store, service.reads(), "http://new".into(), limits).await.unwrap();
+    let (participants, _) = desk.board().begin(now());
+    participants.get("payment").map_or("unknown", |health| State::of(health).as_str())
+}
+
+#[tokio::test]
+async fn a_hold_that_nobody_renews_is_not_believed_for_long() {
+    let service = Service::start().await;
+    let mut states = Vec::new();
+    for seconds_ago in [1, 300, 1_200] {
+        states.push(goes_on(&service, seconds_ago).await);
+    }
+    assert_eq!(states, ["held", "ramping", "unknown"]);
 }
 
 /// A process that holds a participant, under the URL that another one has, too.

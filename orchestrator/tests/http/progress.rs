@@ -1,11 +1,11 @@
 //! How far an action over many is, as events.
 
 use orchestrator::store::bulk::BULK_CONNECTIONS;
-use sea_orm::TransactionTrait;
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::json;
 
 use crate::events::Listening;
-use crate::harness::{NOBODY, Service};
+use crate::harness::{NOBODY, Service, eventually};
 use crate::redrives::{letters, line, redrive, succeed};
 
 /// The next one that says how far an action is: its id and the state in a line. `None`: there are no more.
@@ -62,16 +62,30 @@ async fn whoever_listens_needs_no_connection_of_those_that_drive() {
     let service = Service::start().await;
     letters(&service, 1).await;
     let path = redrive(&service, json!({ "filter": {}, "reason": "mended" })).await;
-    let mut taken = Vec::new();
-    for _ in 0..BULK_CONNECTIONS {
-        taken.push(service.bulk_side.connection().begin().await.unwrap());
-    }
+    // Each of these has a connection, and waits for who has the row.
+    let theirs = service.engine_side.connection().begin().await.unwrap();
+    theirs.execute_unprepared("SELECT FROM bulk_action FOR UPDATE").await.unwrap();
+    let cancels = (0..BULK_CONNECTIONS).map(|_| {
+        let cancel = service.request("POST", &format!("{path}/cancel")).json(&json!({"reason": "because"}));
+        tokio::spawn(cancel.send())
+    });
+    let cancels: Vec<_> = cancels.collect();
+    let waiting = "SELECT pid::text AS text FROM pg_stat_activity WHERE datname = current_database()
+                       AND application_name = 'orchestrator-bulk' AND wait_event_type = 'Lock'";
+    eventually("all connections wait", async || {
+        service.texts(waiting).await.len() == BULK_CONNECTIONS as usize
+    })
+    .await;
     let mut listening = Listening::to(&service, &format!("{path}/events"), None).await;
     assert!(told(&mut listening).await.is_some());
     // Somebody else drives it.
     let sql = "UPDATE bulk_action SET status = 'cancelled', updated_at = now(), finished_at = now()";
-    service.engine.execute(sql, vec![]).await.unwrap();
+    theirs.execute_unprepared(sql).await.unwrap();
+    theirs.commit().await.unwrap();
     while let Some((_, line)) = told(&mut listening).await {
         assert!(line.starts_with("running") || line.starts_with("cancelled"), "{line}");
+    }
+    for cancel in cancels {
+        cancel.await.unwrap().unwrap();
     }
 }

@@ -7,6 +7,7 @@ mod dead_letters;
 mod definitions;
 mod document;
 mod many;
+mod participants;
 mod ran;
 mod sagas;
 mod verbs;

@@ -219,6 +219,7 @@ impl Task {
                 action: self.action.id,
                 letter: DeadLetterId::from_uuid(chosen.subject),
                 edit,
+                actor: self.action.actor.as_str().into(),
                 reason: self.action.reason.as_str().into(),
             };
             tried(self.driver.hands.send(send).await)
@@ -254,9 +255,9 @@ impl Task {
             return Tried::Passed(Fate::Refused(format!("there is no verb {}", self.action.verb)));
         };
         let saga = SagaId::from_uuid(chosen.subject);
-        let reason: Arc<str> = self.action.reason.as_str().into();
+        let [actor, reason] = [&self.action.actor, &self.action.reason].map(|text| Arc::from(text.as_str()));
         let expected = expected(&verb, chosen);
-        let act = ActOnSaga { action: self.action.id, saga, verb, expected, reason };
+        let act = ActOnSaga { action: self.action.id, saga, verb, expected, actor, reason };
         tried(self.driver.hands.act(act).await)
     }
 

@@ -1,7 +1,7 @@
 //! Participants that are held: what the inputs tell of them, and what is withheld from them.
 
-use saga_defs::definition::Definition;
-use saga_defs::ids::{SagaId, Shard};
+use saga_defs::definition::{Definition, Step};
+use saga_defs::ids::{CommandId, Direction, SagaId, Shard};
 use saga_defs::saga::{Event, Outcome, Saga, State, Try};
 use saga_defs::time::Timestamp;
 
@@ -50,6 +50,25 @@ impl Draft<'_> {
         };
         if let Some(step) = before.current().and_then(|at| definition.step(at.step)) {
             self.batch.participants.observe(&step.participant, self.context.now, seen);
+        }
+    }
+
+    /// What a reply that its saga ignores tells of whom it came from: it is there, though nobody waits for this any more.
+    pub(super) fn observe_late(&mut self, saga: SagaId, command: CommandId, event: &Event) {
+        let Event::Replied { outcome: Outcome::Succeeded { .. } | Outcome::Rejected { .. }, .. } = event
+        else {
+            return;
+        };
+        let of_command = |saga: SagaId, step: &Step| {
+            [Direction::Forward, Direction::Compensation]
+                .into_iter()
+                .any(|direction| CommandId::derive(saga, &step.name, direction) == command)
+        };
+        let Some(held) = self.held(saga) else { return };
+        let Some(step) = held.definition.steps.iter().find(|step| of_command(saga, step)) else { return };
+        let participant = step.participant.clone();
+        if self.batch.participants.holds(&participant) {
+            self.batch.participants.observe(&participant, self.context.now, Seen::Late);
         }
     }
 

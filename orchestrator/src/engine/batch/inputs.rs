@@ -135,6 +135,10 @@ impl Draft<'_> {
             }
             Err(why) => {
                 self.batch.facts.push(Fact::Ignored(name(why)));
+                // A letter that an operator sent again tells nothing of the participant.
+                if copy.is_none() {
+                    self.observe_late(saga, command, event);
+                }
                 // The saga had moved on before the copy of the letter came.
                 self.resolve(copy);
             }

@@ -189,6 +189,11 @@ fn id(n: u8) -> SagaId {
     SagaId::new(START, [n; 10])
 }
 
+fn act(saga: SagaId, verb: Verb) -> Input {
+    let (reason, actor): (Arc<str>, Arc<str>) = ("because".into(), "somebody".into());
+    Input::Act(Box::new(Act { saga, verb, reason, actor, expected: None, key: None }))
+}
+
 /// A batch in words.
 fn told(batch: &Batch) -> String {
     let mut lines = String::new();
@@ -344,11 +349,7 @@ fn a_verb_on_a_saga_of_another_process_is_not_for_us() {
     let mut world = World::new();
     world.count = ShardCount::new(64).unwrap();
     let foreign = (0..).map(id).find(|id| id.shard(world.count) != Shard(0)).unwrap();
-    let act = |saga| {
-        let (reason, actor): (Arc<str>, Arc<str>) = ("r".into(), "a".into());
-        Input::Act(Box::new(Act { saga, verb: Verb::Cancel, reason, actor, expected: None, key: None }))
-    };
-    insta::assert_snapshot!(told(&world.decide(&[act(foreign)])), @"answer Err(\"NotHere { owner: None }\")");
+    insta::assert_snapshot!(told(&world.decide(&[act(foreign, Verb::Cancel)])), @"answer Err(\"NotHere { owner: None }\")");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::BATCH_INPUTS;
 use super::super::batch::Input;
-use super::super::participants::board::{Board, Line, Read};
+use super::super::participants::board::{Board, Line, Read, State};
 use super::super::participants::health::Grant;
 use super::super::participants::parked::{LOOK_AGAIN, Rank, Waiting};
 use super::super::recovery::Recovery;
@@ -29,7 +29,7 @@ pub(in super::super) struct Notices {
     read: Read,
     /// When they were last shown, and as what.
     last: Instant,
-    states: BTreeMap<Arc<str>, String>,
+    states: BTreeMap<Arc<str>, State>,
 }
 
 impl Notices {
@@ -129,11 +129,11 @@ impl Lane {
         self.notices.last = Instant::now();
         self.notices.board.show(&self.participants, &self.parked);
         for Line { participant, state, cause, waiting, .. } in self.notices.board.lines() {
-            let held = cause.filter(|_| state != "answering");
+            let held = cause.filter(|_| state != State::Answering);
             if self.notices.states.get(&participant) != Some(&state) {
                 match held {
                     Some(cause) => {
-                        tracing::warn!(%participant, state, cause = cause.as_str(), waiting, "commands are held back");
+                        tracing::warn!(%participant, state = state.as_str(), cause = cause.as_str(), waiting, "commands are held back");
                     }
                     None if self.notices.states.contains_key(&participant) => {
                         tracing::info!(%participant, "commands are handed out again");

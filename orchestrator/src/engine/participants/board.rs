@@ -28,13 +28,55 @@ pub struct Order {
     pub reason: String,
 }
 
+/// How a participant is; the furthest from answering last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// It is asked.
+    Answering,
+    /// It comes back, and is asked a little more each second.
+    Ramping,
+    /// It does not answer, and is sent a probe now and then.
+    Held,
+    /// An operator said that it is asked nothing.
+    Paused,
+}
+
+impl State {
+    const ALL: [Self; 4] = [Self::Answering, Self::Ramping, Self::Held, Self::Paused];
+
+    /// Of one that is as its process observed.
+    pub const fn of(health: &Health) -> Self {
+        match health {
+            Health::Answering { .. } => Self::Answering,
+            Health::Held(Hold { cause: Cause::Operator, .. }) => Self::Paused,
+            Health::Held(_) => Self::Held,
+            Health::Ramping { .. } => Self::Ramping,
+        }
+    }
+
+    /// As in the API and the table.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answering => "answering",
+            Self::Ramping => "ramping",
+            Self::Held => "held",
+            Self::Paused => "paused",
+        }
+    }
+
+    /// The state of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
 /// A participant, as one process sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Which.
     pub participant: Arc<str>,
-    /// `answering`, `held`, `paused` or `ramping`.
-    pub state: String,
+    /// How it is.
+    pub state: State,
     /// Why it is held.
     pub cause: Option<Cause>,
     /// Since when it is held.
@@ -68,7 +110,7 @@ impl Line {
         };
         Self {
             participant: participant.clone(),
-            state: health.as_str().to_owned(),
+            state: State::of(health),
             cause: hold.map(|hold| hold.cause),
             since: hold.map(|hold| hold.since),
             waiting: parked.waiting(participant) as u64,
@@ -84,10 +126,24 @@ impl Line {
 pub struct Known {
     /// Of whom.
     pub participant: Arc<str>,
+    /// How it was.
+    pub state: State,
     /// Why.
     pub cause: Cause,
     /// Since when.
     pub since: Timestamp,
+}
+
+impl Known {
+    /// How it is for one who goes on: held where it was held, else coming back. An operator's pause is no hold of its own: whether
+    /// it goes on is in the orders, and where it does not those who waited come back by and by.
+    pub fn health(&self, now: Timestamp, limits: &Limits) -> Health {
+        let hold = Hold::known(self.since, self.cause, now, limits);
+        match self.state {
+            State::Held => Health::Held(hold),
+            State::Answering | State::Ramping | State::Paused => Health::coming_back(hold, now),
+        }
+    }
 }
 
 /// What one process and its operators know of participants.
@@ -125,12 +181,9 @@ impl Board {
 
     /// How participants are before anything is observed: as was written down, and as operators said.
     pub fn begin(&self, now: Timestamp) -> (Participants, Read) {
-        let hold = |known: &Known| {
-            let hold = Hold::known(known.since, known.cause, now, &self.limits);
-            (known.participant.clone(), Health::Held(hold))
-        };
-        let automatic = self.known.iter().filter(|known| known.cause != Cause::Operator);
-        let mut participants = Participants::new(self.limits, automatic.map(hold));
+        let held =
+            self.known.iter().map(|known| (known.participant.clone(), known.health(now, &self.limits)));
+        let mut participants = Participants::new(self.limits, held);
         let mut read = Read { version: self.version.load(Ordering::Acquire), ..Read::default() };
         for order in self.orders() {
             read.revisions.insert(order.participant.clone(), order.revision);

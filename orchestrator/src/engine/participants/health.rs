@@ -19,6 +19,9 @@ const RAMP_FACTOR: usize = 4;
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
 /// So many sagas in a row without an answer end a ramp.
 const RAMP_SAGAS: usize = 3;
+/// Those who wait are found within so long of a take-over, or of a start: shards are claimed, timers are due and are taken a batch
+/// at a time. Until then that nobody is known to wait says nothing.
+pub const SEARCH: Duration = Duration::from_secs(30);
 
 /// When a participant is held, and how often it is asked then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,8 @@ impl Default for Limits {
 pub enum Seen {
     /// It said that it did, or that it will not do, what it was asked.
     Answered,
+    /// It said so of something that nobody waits for any more: it is there, but perhaps far behind.
+    Late,
     /// It said `failed` to this saga.
     Failed(SagaId),
     /// It did not answer this saga in time.
@@ -99,7 +104,8 @@ pub enum Health {
     /// It is asked nothing but probes, and after an operator's pause not even these. Left by an answer to anything, when a probe is
     /// due and nobody waits, or where an operator paused it by a `resume`.
     Held(Hold),
-    /// It is asked a little more from interval to interval. Left when nobody waits any more, or by trouble.
+    /// It is asked a little more from interval to interval. Left by trouble, or when nobody waits any more and whoever might is
+    /// found.
     Ramping {
         /// The hold that it comes back from.
         hold: Hold,
@@ -141,6 +147,8 @@ pub struct Hold {
     wait: Duration,
     /// When the last one was let through.
     probed: Option<Timestamp>,
+    /// Until then some who wait may be yet to be found.
+    sought_until: Timestamp,
 }
 
 /// How many of those that wait may go.
@@ -174,13 +182,20 @@ impl Hold {
     pub fn new(now: Timestamp, cause: Cause, last_answer: Option<Timestamp>, limits: &Limits) -> Self {
         let next_probe = now.after(limits.first_probe);
         let wait = longer(limits.first_probe, limits);
-        Self { since: now, cause, last_answer, next_probe, wait, probed: None }
+        Self { since: now, cause, last_answer, next_probe, wait, probed: None, sought_until: now }
     }
 
     /// Held since an earlier time, as somebody has written down; the first probe comes at once. It counts as probed: those who wait
     /// for it are yet to be found, and until then nobody may think that there are none.
     pub fn known(since: Timestamp, cause: Cause, now: Timestamp, limits: &Limits) -> Self {
-        Self { since, next_probe: now, probed: Some(now), ..Self::new(now, cause, None, limits) }
+        let sought_until = now.after(SEARCH);
+        Self {
+            since,
+            next_probe: now,
+            probed: Some(now),
+            sought_until,
+            ..Self::new(now, cause, None, limits)
+        }
     }
 }
 
@@ -218,13 +233,15 @@ impl Health {
         }
     }
 
-    /// As in the API: `answering`, `held`, `paused` or `ramping`.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Answering { .. } => "answering",
-            Self::Held(Hold { cause: Cause::Operator, .. }) => "paused",
-            Self::Held(_) => "held",
-            Self::Ramping { .. } => "ramping",
+    /// It comes back from this hold: nothing is known of how much it answers.
+    pub fn coming_back(hold: Hold, now: Timestamp) -> Self {
+        Self::ramp(hold, now, 0)
+    }
+
+    /// Shards were taken over: some who wait for it are yet to be found.
+    pub fn seek(&mut self, now: Timestamp) {
+        if let Self::Held(hold) | Self::Ramping { hold, .. } = self {
+            hold.sought_until = now.after(SEARCH);
         }
     }
 
@@ -232,6 +249,7 @@ impl Health {
     pub fn observe(&mut self, now: Timestamp, seen: Seen, limits: &Limits) {
         match seen {
             Seen::Answered => self.answered(now),
+            Seen::Late => self.answered_late(now, limits),
             Seen::Failed(saga) => self.trouble(now, saga, Cause::Failures, limits),
             Seen::Silent(saga) => self.trouble(now, saga, Cause::Silence, limits),
             Seen::Paused => {
@@ -269,6 +287,18 @@ impl Health {
                 *under_way = under_way.saturating_sub(1);
                 *trouble = Trouble::default();
             }
+        }
+    }
+
+    /// One that only answers too late is of no more use than a silent one, and is held like it: so what is late ends no hold. But
+    /// it brings the next probe, no sooner after the last one than the first probe comes after the beginning.
+    fn answered_late(&mut self, now: Timestamp, limits: &Limits) {
+        if let Self::Held(hold) = self
+            && hold.cause != Cause::Operator
+        {
+            let soonest = hold.probed.map_or(now, |probed| probed.after(limits.first_probe));
+            hold.next_probe = hold.next_probe.min(soonest.max(now));
+            hold.last_answer = Some(now);
         }
     }
 
@@ -313,11 +343,9 @@ impl Health {
         match self {
             Self::Answering { .. } => Grant::Go(waiting.min(room)),
             Self::Held(hold) => {
-                // A clock that was set back makes no wait longer than it was meant to be.
-                let due = hold.next_probe <= now || hold.next_probe > now.after(hold.wait);
-                let due = due && hold.cause != Cause::Operator;
+                let due = hold.next_probe <= now && hold.cause != Cause::Operator;
                 let heard = hold.probed.is_none_or(|probed| now.since(probed) >= PROBE_LIMIT);
-                if due && waiting == 0 && heard {
+                if due && waiting == 0 && heard && hold.sought_until <= now {
                     // Nobody is left to ask with, and only who asks can find out: whoever comes next is sent to it.
                     *self = Self::Answering { last_answer: hold.last_answer, trouble: Trouble::default() };
                     return Grant::Go(0);
@@ -331,7 +359,7 @@ impl Health {
                 Grant::Probe
             }
             Self::Ramping { hold, credit, answered, under_way, next, .. } => {
-                if *next <= now || *next > now.after(RAMP_INTERVAL) {
+                if *next <= now {
                     let most = RAMP_FACTOR * std::mem::take(answered);
                     *credit = most.saturating_sub(*under_way).max(1);
                     *next = now.after(RAMP_INTERVAL);
@@ -339,7 +367,7 @@ impl Health {
                 let go = waiting.min(*credit).min(room);
                 *credit -= go;
                 *under_way += go;
-                if go == waiting {
+                if go == waiting && hold.sought_until <= now {
                     *self = Self::Answering { last_answer: hold.last_answer, trouble: Trouble::default() };
                 }
                 Grant::Go(go)

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use saga_defs::ids::{DefinitionRef, Direction, SagaId, StepIndex};
 
+use super::board::{Board, Order};
+use super::health::{Cause, SEARCH, Seen};
 use super::parked::{Kind, PARKED_SAGAS, Rank, Waiting};
 use super::*;
 
@@ -24,12 +26,12 @@ fn waiting(participant: &str, n: u32, rank: Rank) -> Waiting {
     Waiting { participant: participant.into(), saga: saga(n), rank, kind }
 }
 
-fn known(participant: &str, cause: Cause, second: u64) -> Known {
-    Known { participant: participant.into(), cause, since: at(second) }
+fn known(participant: &str, state: State, cause: Cause, second: u64) -> Known {
+    Known { participant: participant.into(), state, cause, since: at(second) }
 }
 
 fn state(participants: &Participants, name: &str) -> &'static str {
-    participants.get(name).map_or("unknown", Health::as_str)
+    participants.get(name).map_or("unknown", |health| State::of(health).as_str())
 }
 
 /// Its replies were the last that anybody waited for: nobody is left to be let go, and that ends the ramp.
@@ -50,7 +52,7 @@ fn a_ramp_ends_where_everybody_has_been_answered() {
     assert_eq!((state(&participants, "payment"), participants.to_grant(&parked)), ("answering", vec![]));
 }
 
-/// A process that takes over goes on holding what the one before it held, unless it knows better.
+/// A process that takes over goes on holding what the one before it held, unless it knows better. Then, too, there may be a crowd.
 #[test]
 fn a_take_over_learns_of_holds() {
     let mut participants = Participants::new(Limits::default(), []);
@@ -59,13 +61,10 @@ fn a_take_over_learns_of_holds() {
     participants.observe(&"resumed".into(), at(3), Seen::Paused);
     participants.observe(&"resumed".into(), at(3), Seen::Resumed);
     let names = ["answered", "answered-before", "resumed", "new"];
-    let mut holds: Vec<Known> = names.iter().map(|name| known(name, Cause::Silence, 4)).collect();
-    // What operators say is read from what they said.
-    holds.push(known("paused", Cause::Operator, 4));
+    let holds: Vec<Known> = names.map(|name| known(name, State::Held, Cause::Silence, 4)).into();
     participants.learn(&holds, at(60));
     let states = names.map(|name| state(&participants, name));
-    assert_eq!(states, ["answering", "held", "ramping", "held"]);
-    assert_eq!(state(&participants, "paused"), "unknown");
+    assert_eq!(states, ["ramping", "held", "ramping", "held"]);
     let hold = participants.get("new").and_then(Health::hold);
     assert_eq!(hold.map(|hold| (hold.since, hold.next_probe)), Some((at(4), at(60))));
     // Those who wait are found by and by.
@@ -74,6 +73,51 @@ fn a_take_over_learns_of_holds() {
         (state(&participants, "new"), participants.grant("new", at(62), 1, 500)),
         ("held", Grant::Probe)
     );
+}
+
+/// What operators say is read from what they said; those who waited for one that is paused no more come back by and by.
+#[test]
+fn a_process_that_starts_goes_on_with_ramps_and_pauses() {
+    let names = ["held", "ramping", "resumed", "paused"];
+    let states = [State::Held, State::Ramping, State::Paused, State::Paused];
+    let causes = [Cause::Silence, Cause::Failures, Cause::Operator, Cause::Operator];
+    let known = |place: usize| known(names[place], states[place], causes[place], 4);
+    let order = |participant: &str, paused| {
+        let (actor, reason) = ("ann".to_owned(), "because".to_owned());
+        Order { participant: participant.into(), paused, revision: 1, at: at(5), actor, reason }
+    };
+    let orders = vec![order("resumed", false), order("paused", true)];
+    let board = Board::new(Limits::default(), orders, (0..4).map(known).collect());
+    let (participants, _) = board.begin(at(9));
+    assert_eq!(names.map(|name| state(&participants, name)), ["held", "ramping", "ramping", "paused"]);
+}
+
+/// The crowd that waits is found by and by: that nobody is known to wait does not end what is taken over.
+#[test]
+fn a_ramp_that_is_taken_over_goes_on() {
+    let mut participants = Participants::new(Limits::default(), []);
+    participants.observe(&"payment".into(), at(5), Seen::Answered);
+    participants.learn(&[known("payment", State::Ramping, Cause::Silence, 4)], at(9));
+    let mut go = |second, waiting| match participants.grant("payment", at(second), waiting, 500) {
+        Grant::Go(count) => (count, state(&participants, "payment")),
+        Grant::Probe => panic!("it is not held"),
+    };
+    assert_eq!(go(9, 0), (0, "ramping"));
+    assert_eq!(go(9, 300), (1, "ramping"));
+    assert_eq!(go(10, 299), (1, "ramping"));
+    let found = 9 + SEARCH.as_secs();
+    assert_eq!(go(found, 0), (0, "answering"));
+}
+
+/// It came back here, and another process has some who wait for it, too.
+#[test]
+fn a_ramp_goes_on_where_shards_are_taken_over() {
+    let mut participants = Participants::new(Limits::default(), []);
+    participants.observe(&"payment".into(), at(0), Seen::Paused);
+    participants.observe(&"payment".into(), at(1), Seen::Resumed);
+    participants.learn(&[], at(2));
+    assert_eq!(participants.grant("payment", at(2), 1, 500), Grant::Go(1));
+    assert_eq!(state(&participants, "payment"), "ramping");
 }
 
 /// Whoever is there already keeps its place.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use saga_defs::definition::Definition;
 use saga_defs::saga::State;
 
+use super::super::super::participants::board::State as Standing;
 use super::super::super::participants::health::{Cause, Health, Hold, Limits, Seen};
 use super::super::super::shards::Wake;
 use super::*;
@@ -21,6 +22,15 @@ impl World {
     fn charge_failed(&mut self, n: u8) -> Input {
         let refusal = json!({"code": "unavailable", "message": ""}).as_object().unwrap().clone();
         self.reply(n, "charge-payment", "saga.Refusal", OutcomeKind::Failed, refusal)
+    }
+
+    /// A saga's first command is out, and its participant is paused since a minute.
+    fn asks_who_is_paused(&mut self) {
+        let start = self.start(1);
+        let batch = self.decide(&[start]);
+        self.confirm(&batch);
+        self.pause("booking");
+        self.after(60);
     }
 
     /// Everything that is due now.
@@ -64,6 +74,10 @@ impl World {
     }
 }
 
+fn released(n: u8, participant: &str) -> Input {
+    Input::Released(Shard(0), id(n), participant.into())
+}
+
 #[test]
 fn what_a_held_participant_would_be_asked_is_withheld() {
     let mut world = World::new();
@@ -86,7 +100,7 @@ fn what_a_held_participant_would_be_asked_is_withheld() {
     world.after(600);
     let due = world.due();
     assert!(due.is_empty(), "{due:?}");
-    let released = Input::Released(Shard(0), id(1), "payment".into());
+    let released = released(1, "payment");
     insta::assert_snapshot!(told(&world.decide(&[released])), @"
     journal 4 retry_due: running
     update saga at charge-payment revision 4
@@ -114,11 +128,7 @@ fn a_saga_that_starts_with_a_held_participant_is_accepted() {
 #[test]
 fn the_timeout_of_what_is_out_stands_still() {
     let mut world = World::new();
-    let start = world.start(1);
-    let batch = world.decide(&[start]);
-    world.confirm(&batch);
-    world.pause("booking");
-    world.after(60);
+    world.asks_who_is_paused();
     let due = world.due();
     insta::assert_snapshot!(told(&world.decide(&due)), @"");
     insta::assert_snapshot!(world.shown(), @"
@@ -126,7 +136,7 @@ fn the_timeout_of_what_is_out_stands_still() {
     booking: 1 wait
     ");
     world.participants.observe(&"booking".into(), world.now, Seen::Resumed);
-    let released = Input::Released(Shard(0), id(1), "booking".into());
+    let released = released(1, "booking");
     insta::assert_snapshot!(told(&world.decide(&[released])), @"");
     insta::assert_snapshot!(world.shown(), @"
     awaits attempt 1 of step 0, wakes in 5s
@@ -152,15 +162,7 @@ fn a_saga_that_waits_is_cancelled_tried_by_hand_or_ends_at_its_deadline() {
     makes attempt 1 of step 1 next, wakes in 900s
     payment: 3 wait
     ");
-    let act = |n, verb| Act {
-        saga: id(n),
-        verb,
-        reason: "because".into(),
-        actor: "somebody".into(),
-        expected: None,
-        key: None,
-    };
-    let verbs = [act(1, Verb::Cancel), act(2, Verb::RetryNow)].map(|act| Input::Act(Box::new(act)));
+    let verbs = [act(id(1), Verb::Cancel), act(id(2), Verb::RetryNow)];
     insta::assert_snapshot!(told(&world.decide(&verbs)), @"
     journal 10 cancel: compensating
     journal 11 retry_now: running
@@ -195,7 +197,7 @@ fn a_probe_that_fails_is_an_attempt_of_its_saga() {
     world.participants = Participants::new(Limits::default(), [("payment".into(), Health::Held(hold))]);
     let inputs = [world.start(1), world.reserved(1)];
     world.decide(&inputs);
-    world.decide(&[Input::Released(Shard(0), id(1), "payment".into())]);
+    world.decide(&[released(1, "payment")]);
     world.after(1);
     let failed = world.charge_failed(1);
     world.decide(&[failed]);
@@ -206,6 +208,32 @@ fn a_probe_that_fails_is_an_attempt_of_its_saga() {
     makes attempt 2 of step 1 next, wakes in 898s
     payment: 1 wait
     ");
+}
+
+/// The saga does not need it any more, but it is a sign of life. A letter that an operator sends again is none, nor is a failure.
+#[test]
+fn a_late_answer_brings_the_next_probe() {
+    let mut world = World::new();
+    let inputs = [world.start(1), world.reserved(1)];
+    world.decide(&inputs);
+    let hold = Hold::new(world.now, Cause::Silence, None, &Limits::default());
+    world.participants = Participants::new(Limits::default(), [("booking".into(), Health::Held(hold))]);
+    let probe_in = |world: &World| {
+        let hold = world.participants.get("booking").and_then(Health::hold).expect("held");
+        hold.next_probe.since(world.now)
+    };
+    let refusal = json!({"code": "unavailable", "message": ""}).as_object().unwrap().clone();
+    let failed = world.reply(1, "reserve-booking", "saga.Refusal", OutcomeKind::Failed, refusal);
+    let Input::Record(shard, mut copy) = world.reserved(1) else { unreachable!() };
+    copy.headers = redriven_copy(&copy.headers, DeadLetterId::of_command(CommandId::from_uuid(Uuid::nil())));
+    world.decide(&[failed, Input::Record(shard, copy)]);
+    assert_eq!(probe_in(&world), Duration::from_secs(1));
+    let again = world.reserved(1);
+    insta::assert_snapshot!(told(&world.decide(&[again])), @"
+    shard 0: next 3, offset 4
+    ignored: late
+    ");
+    assert_eq!(probe_in(&world), Duration::ZERO);
 }
 
 /// Of a crowd whose time is over at once only so many lose their attempt as it takes to notice.
@@ -238,7 +266,7 @@ fn a_ramp_that_nobody_answers_ends() {
         world.decide(&[start]);
     }
     world.participants.observe(&"booking".into(), world.now, Seen::Resumed);
-    let released: Vec<Input> = (1..=5).map(|n| Input::Released(Shard(0), id(n), "booking".into())).collect();
+    let released: Vec<Input> = (1..=5).map(|n| released(n, "booking")).collect();
     let batch = world.decide(&released);
     world.confirm(&batch);
     assert_eq!(batch.outgoing.len(), 5);
@@ -247,7 +275,7 @@ fn a_ramp_that_nobody_answers_ends() {
     let batch = world.decide(&due);
     assert_eq!((due.len(), batch.writes.journal.len(), batch.parked.len()), (5, 0, 5));
     let booking = world.participants.get("booking").unwrap();
-    assert_eq!((booking.as_str(), booking.hold().unwrap().cause.as_str()), ("held", "silence"));
+    assert_eq!((Standing::of(booking), booking.hold().unwrap().cause), (Standing::Held, Cause::Silence));
 }
 
 /// It waited for one participant, was answered, and waits for another by now: the first one's word does not let it go.
@@ -258,7 +286,7 @@ fn a_saga_that_has_moved_on_meanwhile_is_not_let_go() {
     let start = world.start(1);
     world.decide(&[start]);
     let reserved = world.reserved(1);
-    let released = Input::Released(Shard(0), id(1), "booking".into());
+    let released = released(1, "booking");
     let batch = world.decide(&[reserved, released]);
     assert!(batch.outgoing.iter().all(|outgoing| &*outgoing.record.topic != "payment.commands"));
     insta::assert_snapshot!(told(&batch), @"
@@ -290,7 +318,7 @@ fn the_deadline_of_what_is_withheld_stands_still_if_its_definition_says_so() {
     makes attempt 1 of step 1 next, does not wake
     payment: 1 wait
     ");
-    let batch = world.decide(&[Input::Released(Shard(0), id(1), "payment".into())]);
+    let batch = world.decide(&[released(1, "payment")]);
     world.confirm(&batch);
     insta::assert_snapshot!(told(&batch), @"
     journal 4 retry_due: running
@@ -314,7 +342,7 @@ fn the_deadline_of_what_is_withheld_stands_still_if_its_definition_says_so() {
     ");
     world.after(1_200);
     assert!(world.due().is_empty());
-    world.decide(&[Input::Released(Shard(0), id(1), "payment".into())]);
+    world.decide(&[released(1, "payment")]);
     insta::assert_snapshot!(world.shown(), @"awaits attempt 2 of step 1, wakes in 896s");
     world.after(896);
     let due = world.due();
@@ -329,11 +357,7 @@ fn the_deadline_of_what_is_withheld_stands_still_if_its_definition_says_so() {
 #[test]
 fn the_deadline_of_what_is_out_stands_still_if_its_definition_says_so() {
     let mut world = standing();
-    let start = world.start(1);
-    let batch = world.decide(&[start]);
-    world.confirm(&batch);
-    world.pause("booking");
-    world.after(60);
+    world.asks_who_is_paused();
     let due = world.due();
     insta::assert_snapshot!(told(&world.decide(&due)), @"
     journal 2 deadline_stopped: running
@@ -345,7 +369,7 @@ fn the_deadline_of_what_is_out_stands_still_if_its_definition_says_so() {
     booking: 1 wait
     ");
     world.after(1_200);
-    let released = Input::Released(Shard(0), id(1), "booking".into());
+    let released = released(1, "booking");
     world.participants.observe(&"booking".into(), world.now, Seen::Resumed);
     insta::assert_snapshot!(told(&world.decide(&[released])), @"
     journal 3 deadline_resumed: running
@@ -359,11 +383,7 @@ fn the_deadline_of_what_is_out_stands_still_if_its_definition_says_so() {
 #[test]
 fn an_answer_in_the_same_batch_ends_the_wait() {
     let mut world = standing();
-    let start = world.start(1);
-    let batch = world.decide(&[start]);
-    world.confirm(&batch);
-    world.pause("booking");
-    world.after(60);
+    world.asks_who_is_paused();
     let inputs = [Input::Due(Shard(0), id(1)), world.reserved(1)];
     insta::assert_snapshot!(told(&world.decide(&inputs)), @"
     journal 2 deadline_stopped: running

@@ -29,7 +29,7 @@ fn said(health: &Health) -> String {
     }
 }
 
-/// Plays words with commas: `ok`, `failed N`, `silent N`, `pause`, `resume`, `+TIME`, and `WAITING?`: how many may go of so
+/// Plays words with commas: `ok`, `late`, `failed N`, `silent N`, `pause`, `resume`, `+TIME`, and `WAITING?`: how many may go of so
 /// many that wait.
 fn play(script: &str) -> String {
     let (mut health, mut now, mut out) = (Health::default(), BEGIN, String::new());
@@ -39,6 +39,7 @@ fn play(script: &str) -> String {
         let mut note = String::new();
         match words.as_slice() {
             ["ok"] => health.observe(now, Seen::Answered, &LIMITS),
+            ["late"] => health.observe(now, Seen::Late, &LIMITS),
             ["failed", n] => health.observe(now, Seen::Failed(number(n)), &LIMITS),
             ["silent", n] => health.observe(now, Seen::Silent(number(n)), &LIMITS),
             ["pause"] => health.observe(now, Seen::Paused, &LIMITS),
@@ -205,6 +206,29 @@ fn an_operator_resumes_what_is_held() {
     8s 5?        -> ramping, 0 may go, 0 answered Go(1)
     8s pause     -> paused
     8s resume    -> ramping, 0 may go, 0 answered
+    ");
+}
+
+/// It is there: it is asked at once whether it answers in time. But whoever only answers too late is held.
+#[test]
+fn what_is_late_brings_the_next_probe() {
+    assert_snapshot!(play("silent 1, silent 2, late, silent 3, late, 9?, late, 9?, +1s, 9?, +1s, 9?, +1s, late, 9?, ok, late, pause, late"), @"
+    0ns silent 1  -> answering, 1 in trouble
+    0ns silent 2  -> answering, 2 in trouble
+    0ns late      -> answering, 2 in trouble
+    0ns silent 3  -> held for silence, probe at 1s
+    0ns late      -> held for silence, probe at 0ns
+    0ns 9?        -> held for silence, probe at 2s Probe
+    0ns late      -> held for silence, probe at 1s
+    0ns 9?        -> held for silence, probe at 1s Go(0)
+     1s 9?        -> held for silence, probe at 5s Probe
+     2s 9?        -> held for silence, probe at 5s Go(0)
+     3s late      -> held for silence, probe at 3s
+     3s 9?        -> held for silence, probe at 7s Probe
+     3s ok        -> ramping, 0 may go, 1 answered
+     3s late      -> ramping, 0 may go, 1 answered
+     3s pause     -> paused
+     3s late      -> paused
     ");
 }
 

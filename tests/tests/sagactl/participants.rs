@@ -1,0 +1,46 @@
+//! Pausing and resuming participants, and who did it.
+
+use insta::assert_snapshot;
+use tests::scenario::on_own_stack;
+use tests::stack::Options;
+use tests::wait::{SOON, becomes};
+
+use crate::ran::{program, run, sagactl};
+
+const NONE_YET: Options =
+    Options { orchestrators: 0, workers: false, forced_outcomes: true, gateway_latency_ms: 0 };
+
+#[test]
+fn a_participant_is_paused_and_resumed_by_somebody() {
+    on_own_stack(NONE_YET, async |stack| {
+        stack.tell("ACTOR_HEADER", "x-saga-actor");
+        stack.start_orchestrator().await?;
+        let pause = ["participant", "pause", "payment", "--reason", "the gateway is moved", "--as", "ann"];
+        assert_snapshot!(sagactl(stack, &pause).await?.told(), @r"
+        PARTICIPANT  STATE  CAUSE  SINCE  WAITING  REASON
+        payment  paused  operator  TIME  0  the gateway is moved
+        ---- exit 0
+        ");
+        let list = sagactl(stack, &["participant", "list"]).await?.told();
+        assert!(list.contains("\nbooking  answering  -  -  0  -\n"), "{list}");
+        assert!(list.contains("\npayment  paused  operator  TIME  0  the gateway is moved\n"), "{list}");
+        let mut resume = program(stack, &["participant", "resume", "payment", "--reason", "it is moved"])?;
+        resume.env("SAGACTL_ACTOR", "bob");
+        assert_eq!(run(resume).await?.code, 0);
+        becomes("payment", "answering".to_owned(), SOON, async || {
+            let all = sagactl(stack, &["participant", "list", "--json"]).await?.json()?;
+            let payment = all.as_array().into_iter().flatten().find(|one| one["name"] == "payment");
+            Ok(payment.map_or_else(String::new, |one| one["state"].as_str().unwrap_or_default().to_owned()))
+        })
+        .await?;
+        assert_snapshot!(sagactl(stack, &["audit", "list"]).await?.told(), @r"
+        AT  ACTION  ACTOR  SAGA  DEAD LETTER  REASON
+        WHEN  resume-participant  bob  -  -  it is moved
+        WHEN  pause-participant  ann  -  -  the gateway is moved
+        ---- exit 0
+        ");
+        let unknown = ["participant", "pause", "nobody", "--reason", "because"];
+        assert_snapshot!(sagactl(stack, &unknown).await?.told().lines().last().unwrap_or_default(), @"---- exit 5");
+        Ok(())
+    });
+}
