@@ -18,6 +18,8 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(10);
 /// How long a client has been given nothing of what it waits for.
 pub(crate) struct Silence {
     since: Instant,
+    /// In this silence the addresses have been asked again.
+    asked: bool,
     servers: Option<CString>,
 }
 
@@ -25,12 +27,13 @@ impl Silence {
     /// Begins now. `servers` are those of the settings.
     pub(crate) fn new(servers: &str) -> Self {
         // An address with a zero byte in it never led to anything; there is none to go back to.
-        Self { since: Instant::now(), servers: CString::new(servers).ok() }
+        Self { since: Instant::now(), asked: false, servers: CString::new(servers).ok() }
     }
 
     /// It has got something, or waits for nothing.
     pub(crate) fn broken(&mut self) {
         self.since = Instant::now();
+        self.asked = false;
     }
 
     /// Still nothing: goes back to the configured addresses once in [`SILENCE`].
@@ -48,6 +51,9 @@ impl Silence {
         // SAFETY: the client is alive, says the caller, and the text ends with a zero. What is there already is not added
         // again, and what is superfluous goes with the next answer that names the brokers.
         let known = unsafe { native::rd_kafka_brokers_add(client, servers.as_ptr()) };
-        tracing::info!(known, "nothing heard for {SILENCE:?}: the configured addresses are asked again");
+        // Once is news; a broker may be away for hours.
+        if !std::mem::replace(&mut self.asked, true) {
+            tracing::info!(known, "nothing heard for {SILENCE:?}: the configured addresses are asked again");
+        }
     }
 }

@@ -271,6 +271,10 @@ impl<'c> Poller<'c> {
                 }
                 Err(error) => self.failed(format!("cannot ask for committed offsets: {error}")),
             }
+            // Whoever waits for the broker is alive, and may have to go back to the configured addresses.
+            self.progress.polled();
+            // SAFETY: the client is alive for as long as we borrow it.
+            unsafe { self.silence.goes_on(self.client.client().native_ptr()) };
             std::thread::sleep(OFFSET_QUESTION_PAUSE);
         }
         Vec::new()

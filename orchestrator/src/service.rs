@@ -8,7 +8,7 @@ use anyhow::Context;
 use messaging::topics::{self, TopicError};
 use migrations::apply;
 use migrations::orchestrator::Migrator;
-use participant::service::{Manager, open, wait_until_migrated};
+use participant::service::{ServiceManager, open, wait_until_migrated};
 use saga_defs::ids::ShardCount;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
@@ -67,6 +67,18 @@ pub async fn migrate(url: &SecretString, stop: &CancellationToken) -> anyhow::Re
 /// # Errors
 /// What keeps the service from starting or made it end: a wrong definition, a topic or shard count that differs.
 pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let metrics = Metrics::new()?;
+    let served = serve_measured(config, stop, metrics.clone()).await;
+    // What was measured last is of most use where it did not end well.
+    metrics.shutdown(LAST_EXPORT).await;
+    served
+}
+
+async fn serve_measured(
+    config: Config,
+    stop: CancellationToken,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("HTTP_ADDR: cannot listen on {}", config.http_addr))?;
@@ -80,7 +92,6 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     // Not before its topics are there: what is published stays, and the topics it needs with it.
     let published = registrar.publish_plan(plan).await;
     published.map_err(|error| config::wrong_folder(&config.folders, error))?;
-    let metrics = Metrics::new()?;
     let advertised: Arc<str> = advertised(&config, address).into();
     let reads =
         Reads::connect(&config.base.database_url).await.context("the API's connections to the database")?;
@@ -132,13 +143,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     letters_stop.cancel();
     engine.stop().await.context("the engine's lane panicked")?;
     letters.await.context("the dead-letter consumer panicked")??;
-    metrics.shutdown(LAST_EXPORT).await;
     died
 }
 
 /// Tells the service manager, if one started the process, when starts are taken, that the service lives, and that it stops.
 fn tell_manager(engine: &Engine, reads: &Reads, stop: &CancellationToken) -> Option<AbortOnDropHandle<()>> {
-    let manager = Manager::of_process()?;
+    let manager = ServiceManager::of_process()?;
     let (engine, alive, reads) = (engine.handle.clone(), engine.handle.clone(), reads.clone());
     let ready = async move || api::is_ready(&engine.health(), &reads).await;
     let alive = move || api::is_alive(&alive.health());

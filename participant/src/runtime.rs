@@ -308,8 +308,8 @@ impl Participant {
             }
         };
         let broken = |source| ParticipantError::Publishing { participant: name.clone(), source };
-        let (consumer, published) = published.map_err(|_| broken(None))?;
         vitals.reads_no_more();
+        let (consumer, published) = published.map_err(|_| broken(None))?;
         // Leaving the group waits for a thread.
         let _ = tokio::task::spawn_blocking(move || Arc::into_inner(consumer).map(Consumer::stop)).await;
         published.map_err(|error| broken(Some(error)))?;

@@ -254,6 +254,7 @@ fn environment(options: &Options, url: &str, kafka: &KafkaSettings) -> Vec<(&'st
     let commands = broker::command_partitions(kafka.is_embedded());
     let mut all: Vec<(&'static str, Option<OsString>)> = vec![
         ("DATABASE_URL", Some(url.into())),
+        ("DATABASE_URL_FILE", None),
         ("KAFKA_BOOTSTRAP_SERVERS", Some(kafka.bootstrap_servers.clone().into())),
         ("BROKER_INCARNATION", kafka.incarnation.clone().map(OsString::from)),
         ("HTTP_ADDR", Some(options.http.to_string().into())),
@@ -266,7 +267,10 @@ fn environment(options: &Options, url: &str, kafka: &KafkaSettings) -> Vec<(&'st
         ("DEFINITIONS_DIR", options.definitions.clone().map(OsString::from)),
         ("SCHEMAS_DIR", options.schemas.clone().map(OsString::from)),
         ("ALLOW_FORCED_OUTCOMES", Some("true".into())),
+        ("ACTOR_HEADER", None),
         ("PAYMENT_GATEWAY", Some("simulated".into())),
+        ("PAYMENT_GATEWAY_URL", None),
+        ("PAYMENT_GATEWAY_URL_FILE", None),
         // Logs are files here: without colours, and lines for people unless machines are to read them.
         ("NO_COLOR", Some("1".into())),
     ];

@@ -82,8 +82,9 @@ pub fn of_transition(
     }
     let was_stuck = before.and_then(Saga::current).is_some_and(|at| at.redrive > 0);
     let ended = saga.finished_at.is_some() && (sampled || undone || was_stuck);
-    // Of one that goes on nobody will know at its end that it was stuck, and its steps hang below this.
-    if ended || (stuck && !sampled) {
+    // Of one that goes on nobody will know at its end that it was stuck, and its steps hang below this. Where it is known
+    // after all, the span comes again under the same id, to its end: of two the later one counts.
+    if ended || (stuck && !sampled && !was_stuck) {
         spans.over.push(whole(saga, own));
     }
 }

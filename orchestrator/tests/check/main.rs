@@ -352,6 +352,7 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
     Commands:
       serve    Runs sagas until SIGTERM or Ctrl-C
       migrate  Brings the database up to date, then ends
+      config   Shows what the program is told, and whether it can work with that
       check    Checks definitions; the exit code is 1 if any is wrong
       verify   Replays the journal and names each difference; the exit code is 1 if any is found
       shards   Shows what each shard reads, and lets one that stands still go on
@@ -415,6 +416,8 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
           --actor-header <VALUE>
               The request header that says who acts, for the audit: a proxy that asks for names has to
               set it [default: nobody is believed, the audit says anonymous] [env: ACTOR_HEADER]
+          --database-url-file <FILE>
+              A file that holds DATABASE_URL instead [env: DATABASE_URL_FILE]
       -h, --help
               Print help
       -V, --version

@@ -86,7 +86,8 @@ fn printed_json(settings: &Settings) -> String {
     json!({"settings": all}).to_string()
 }
 
-/// Everything that is wrong with the settings: one that is wrong is taken for its default to come to the next.
+/// What is wrong with the settings: one that is wrong is taken for its default to come to the next. Behind one that has none
+/// nothing is looked at.
 fn wrong_settings(read: Read, settings: &Settings) -> Result<WorkerSettings, Vec<SettingError>> {
     let mut wrong: Vec<SettingError> = Vec::new();
     let mut tried = settings.clone();
@@ -109,7 +110,9 @@ async fn checked(program: &str, read: Read, settings: &Settings) -> (String, u8)
         Ok(base) => base,
         Err(wrong) => {
             let lines = wrong.iter().map(|error| line("settings", &Err(error.to_string())));
-            let next = format!("next: set them right; `{program} --help` says what each is");
+            let next = format!(
+                "next: set that right and check again, there may be more; `{program} --help` says what each is"
+            );
             return (lines.chain([next]).collect::<Vec<_>>().join("\n"), USAGE);
         }
     };

@@ -13,21 +13,26 @@ const SOCKET: &str = "NOTIFY_SOCKET";
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
-/// How often it is looked whether the service is ready by now.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How soon it is looked again whether the service is ready by now; each time a quarter later,
+const FIRST_LOOK: Duration = Duration::from_millis(200);
+/// up to this: one that stands by, without a shard of its own, may not be ready for days.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+/// How often, and after which pause, the last word is said again where a manager's queue is full.
+const LAST_WORDS: usize = 20;
+const LAST_WORD_PAUSE: Duration = Duration::from_millis(20);
 /// Without a watchdog there is nothing to do until the stop.
 const FOR_EVER: Duration = Duration::from_secs(3_600);
 
 /// Who started this process and wants to know how it is.
 #[derive(Debug)]
-pub struct Manager {
+pub struct ServiceManager {
     socket: UnixDatagram,
     address: SocketAddr,
     /// How often it wants a sign of life.
     watchdog: Option<Duration>,
 }
 
-impl Manager {
+impl ServiceManager {
     /// The one that the environment names; `None`: nobody wants to know. One that cannot be reached is as none.
     pub fn of_process() -> Option<Self> {
         let socket = std::env::var_os(SOCKET)?;
@@ -64,23 +69,28 @@ impl Manager {
         alive: impl Fn() -> bool,
         stop: CancellationToken,
     ) {
-        let mut said_ready = false;
+        let (mut said_ready, mut look) = (false, FIRST_LOOK);
         loop {
             if !said_ready && ready().await {
-                self.send("READY=1");
-                said_ready = true;
+                said_ready = self.send("READY=1");
             }
             if self.watchdog.is_some() && alive() {
                 self.send("WATCHDOG=1");
             }
             let often = self.watchdog.map(|limit| limit / 2).unwrap_or(FOR_EVER);
-            let pause = if said_ready { often } else { often.min(LOOK_EVERY) };
+            let pause = if said_ready { often } else { often.min(look) };
+            look = (look + look / 4).min(LONGEST_LOOK);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        self.send("STOPPING=1");
+        for _ in 0..LAST_WORDS {
+            if self.send("STOPPING=1") {
+                break;
+            }
+            tokio::time::sleep(LAST_WORD_PAUSE).await;
+        }
         while let Some(limit) = self.watchdog {
             if alive() {
                 self.send("WATCHDOG=1");
@@ -89,11 +99,13 @@ impl Manager {
         }
     }
 
-    /// A manager that does not listen is not worth more than a line.
-    fn send(&self, what: &str) {
-        if let Err(error) = self.socket.send_to_addr(what.as_bytes(), &self.address) {
+    /// Whether it was told. A manager that does not listen is not worth more than a line.
+    fn send(&self, what: &str) -> bool {
+        let sent = self.socket.send_to_addr(what.as_bytes(), &self.address);
+        if let Err(error) = &sent {
             tracing::debug!(%error, what, "the service manager was not told");
         }
+        sent.is_ok()
     }
 }
 
@@ -144,7 +156,7 @@ mod tests {
     }
 
     async fn told_at(socket: &OsStr, listener: tokio::net::UnixDatagram) {
-        let manager = Manager::at(socket, Some(Duration::from_millis(20))).unwrap();
+        let manager = ServiceManager::at(socket, Some(Duration::from_millis(20))).unwrap();
         let (is_ready, stop) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
         let ready = {
             let is_ready = is_ready.clone();
@@ -189,7 +201,7 @@ mod tests {
     async fn one_that_does_not_live_says_nothing() {
         let path = std::env::temp_dir().join(format!("notify-{}", uuid::Uuid::new_v4()));
         let listener = tokio::net::UnixDatagram::bind(&path).unwrap();
-        let manager = Manager::at(path.as_os_str(), Some(Duration::from_millis(2))).unwrap();
+        let manager = ServiceManager::at(path.as_os_str(), Some(Duration::from_millis(2))).unwrap();
         let stop = CancellationToken::new();
         let told = stop.clone();
         let telling = tokio::spawn(async move { manager.tell(async || true, || false, told).await });

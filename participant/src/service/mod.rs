@@ -15,7 +15,7 @@ mod worker;
 
 pub use database::{open, wait_until_migrated};
 pub use logging::{LogFormat, start_logging};
-pub use manager::Manager;
+pub use manager::ServiceManager;
 pub use observed::{ObservingError, observed};
 pub use program::{Invocation, Program, run_program};
 pub use settings::{Origin, Setting, SettingError, Settings};

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::service::health::Verdict;
-use crate::service::manager::Manager;
+use crate::service::manager::ServiceManager;
 use crate::service::probes::Probes;
 use crate::service::worker::METRICS_ADDR;
 use crate::vitals::Vitals;
@@ -52,7 +52,7 @@ pub async fn observed<E: From<ObservingError>>(
         Some(address) => Some(answering(address, &vitals).await?),
         None => None,
     };
-    let told = Manager::of_process().map(|manager| {
+    let told = ServiceManager::of_process().map(|manager| {
         let (ready, alive) = (vitals.clone(), vitals.clone());
         let ready = async move || matches!(ready.ready().await.0, Verdict::Is(_));
         let alive = move || matches!(alive.live().0, Verdict::Is(_));

@@ -21,8 +21,9 @@ use crate::vitals::Vitals;
 
 /// Connections at once; more wait to be accepted.
 const CONNECTIONS: usize = 32;
-/// How long a request's head may take, and how long a connection may lie idle.
-const HEADER_READ: Duration = Duration::from_secs(10);
+/// How long a request's head may take, and how long a connection may lie idle: less than a probe waits, so that those who say
+/// nothing do not keep it out.
+const HEADER_READ: Duration = Duration::from_secs(3);
 /// Bytes of a request's head.
 const HEADER_BYTES: usize = 16 * 1024;
 /// How long a connection may last in all: who looks again makes another one.

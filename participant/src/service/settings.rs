@@ -229,11 +229,13 @@ impl Settings {
 impl Layer {
     /// What this place gives for a setting, itself or as a file that holds it.
     fn given(&self, setting: &Setting) -> Result<Option<Given>, SettingError> {
-        let value = self.values.get(setting.name);
+        // Who starts programs by templates leaves empty what is not there.
+        let given = |name: &str| self.values.get(name).filter(|value| !(setting.secret && value.is_empty()));
+        let value = given(setting.name);
         let file_name = setting.file_name().unwrap_or_default();
         let wrong =
             |found: String, allowed: String| Err(SettingError { name: file_name.clone(), found, allowed });
-        match (value, self.values.get(&file_name)) {
+        match (value, given(&file_name)) {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => wrong(format!("it beside {}", setting.name), "one of them".to_owned()),
             (Some(value), None) => {
@@ -254,24 +256,17 @@ impl Layer {
     }
 }
 
-/// A value in which URLs have no passwords any more, whoever wrote them there.
+/// A value in which addresses have no passwords any more, whoever wrote them there: of each, with a scheme or without, what
+/// comes before its last `@` is not shown.
 fn without_passwords(value: &str) -> String {
-    let mut shown = String::with_capacity(value.len());
-    let mut rest = value;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        shown.push_str(before);
-        let authority = after.find(|c: char| "/?#, ".contains(c)).unwrap_or(after.len());
-        rest = match after[..authority].rfind('@') {
-            Some(end) => {
-                shown.push_str("***");
-                &after[end..]
-            }
-            None => after,
-        };
-    }
-    shown.push_str(rest);
-    shown
+    let parts = value.split_inclusive([' ', ',']).map(|part| match part.rfind('@') {
+        Some(end) => {
+            let scheme = part.find("://").map_or(0, |at| at + 3).min(end);
+            format!("{}***{}", &part[..scheme], &part[end..])
+        }
+        None => part.to_owned(),
+    });
+    parts.collect()
 }
 
 /// Reads a TOML file of settings: `key = value` with the keys of `known`. Gives the values by the settings' names.
@@ -370,11 +365,13 @@ mod tests {
     fn what_is_shown_has_no_passwords() {
         for (value, expected) in [
             ("127.0.0.1:9092", "127.0.0.1:9092"),
-            ("http://here:8080/x?y=a@b", "http://here:8080/x?y=a@b"),
+            ("http://here:8080/x?y=a", "http://here:8080/x?y=a"),
             ("https://me:hunter2@here/x", "https://***@here/x"),
             ("https://hunter2@here", "https://***@here"),
             ("a://u:p@h1,b://u:p@h2", "a://***@h1,b://***@h2"),
             ("a://u:p@p@h", "a://***@h"),
+            ("https://me:hun/t?e#r2@here/x", "https://***@here/x"),
+            ("me:hunter2@here:9092,there:9092", "***@here:9092,there:9092"),
         ] {
             assert_eq!(without_passwords(value), expected);
         }

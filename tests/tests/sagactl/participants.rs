@@ -1,11 +1,16 @@
 //! Pausing and resuming participants, and who did it.
 
+use std::time::Duration;
+
 use insta::assert_snapshot;
 use tests::scenario::on_own_stack;
 use tests::stack::Options;
-use tests::wait::{SOON, becomes};
+use tests::wait::becomes;
 
 use crate::ran::{program, run, sagactl};
+
+/// Until a ramp is over: where shards are taken over meanwhile it takes half a minute.
+const RAMPED: Duration = Duration::from_secs(90);
 
 const NONE_YET: Options =
     Options { orchestrators: 0, workers: false, forced_outcomes: true, gateway_latency_ms: 0 };
@@ -27,7 +32,7 @@ fn a_participant_is_paused_and_resumed_by_somebody() {
         let mut resume = program(stack, &["participant", "resume", "payment", "--reason", "it is moved"])?;
         resume.env("SAGACTL_ACTOR", "bob");
         assert_eq!(run(resume).await?.code, 0);
-        becomes("payment", "answering".to_owned(), SOON, async || {
+        becomes("payment", "answering".to_owned(), RAMPED, async || {
             let all = sagactl(stack, &["participant", "list", "--json"]).await?.json()?;
             let payment = all.as_array().into_iter().flatten().find(|one| one["name"] == "payment");
             Ok(payment.map_or_else(String::new, |one| one["state"].as_str().unwrap_or_default().to_owned()))

@@ -86,7 +86,7 @@ fn a_check_says_everything_that_is_wrong_and_what_to_do() {
         settings  wrong  LOG_FORMAT: found "xml", allowed: auto, text or json
         settings  wrong  SHARDS: found "none", allowed: a number from 1 to 10000
         settings  wrong  HTTP_ADDR: found "here", allowed: ADDRESS:PORT, e.g. 127.0.0.1:8080
-        next: set them right; `orchestrator --help` says what each is
+        next: set that right and check again, there may be more; `orchestrator --help` says what each is
         "#);
         assert_eq!(code, 2);
 

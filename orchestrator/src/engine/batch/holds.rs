@@ -65,11 +65,12 @@ impl Draft<'_> {
                 .any(|direction| CommandId::derive(saga, &step.name, direction) == command)
         };
         let Some(held) = self.held(saga) else { return };
-        let Some(step) = held.definition.steps.iter().find(|step| of_command(saga, step)) else { return };
+        // Ids are dear, and mostly nobody is held.
+        let participants = &self.batch.participants;
+        let asks_held = |step: &&Step| participants.holds(&step.participant) && of_command(saga, step);
+        let Some(step) = held.definition.steps.iter().find(asks_held) else { return };
         let participant = step.participant.clone();
-        if self.batch.participants.holds(&participant) {
-            self.batch.participants.observe(&participant, self.context.now, Seen::Late);
-        }
+        self.batch.participants.observe(&participant, self.context.now, Seen::Late);
     }
 
     /// A saga whose time has come waits on if its participant is held: its attempt is neither made nor said to have timed out.
