@@ -38,7 +38,10 @@ fn a_participant_is_paused_and_resumed_by_somebody() {
             Ok(payment.map_or_else(String::new, |one| one["state"].as_str().unwrap_or_default().to_owned()))
         })
         .await?;
-        assert_snapshot!(sagactl(stack, &["audit", "list"]).await?.told(), @r"
+        let told = sagactl(stack, &["audit", "list"]).await?.told();
+        // Without the definitions that were registered at the start.
+        let by_hand: Vec<_> = told.lines().filter(|line| !line.contains("  register  ")).collect();
+        assert_snapshot!(by_hand.join("\n"), @r"
         AT  ACTION  ACTOR  SAGA  DEAD LETTER  REASON
         WHEN  resume-participant  bob  -  -  it is moved
         WHEN  pause-participant  ann  -  -  the gateway is moved
