@@ -48,7 +48,8 @@ pub enum DeliveryFailure {
     /// is invalid. It was not written.
     #[error("refused: {0}")]
     Refused(String),
-    /// No confirmation in time, or the connection broke: it may have been written all the same.
+    /// No confirmation in time, or the connection broke, or a confirmation that does not say where the record is: it may
+    /// have been written all the same.
     #[error("unknown: {0}")]
     Unknown(String),
     /// As `Unknown`; and the producer is of no more use, see [`Producer::rebuild`].
@@ -333,7 +334,7 @@ impl Reports {
         }
         let told = |(token, outcome): RawReport| {
             let failure = |code| self.failure(&ClientError::MessageProduction(code));
-            (token as u64, outcome.map_err(failure))
+            (token as u64, outcome.map_err(failure).and_then(certain))
         };
         let reports: Vec<Report> = reports.into_iter().map(told).collect();
         // First, so that whoever is told finds them counted.
@@ -358,13 +359,24 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
         let outcome = match result {
-            Ok(message) => Ok(Placed { partition: message.partition(), offset: message.offset() }),
+            Ok(message) => certain(Placed { partition: message.partition(), offset: message.offset() }),
             Err((error, _)) => Err(self.failure(error)),
         };
         // First, so that whoever is told finds it counted.
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.deliveries.delivered(token as u64, outcome);
     }
+}
+
+/// Only a record whose offset the broker has told is certainly there. librdkafka also reports success, without an offset,
+/// for a record of unknown fate that was sent before one which succeeded, because a broker that checks sequence numbers
+/// would have refused the later one; whether this broker does, we cannot see, and the embedded one does not. A record that
+/// is sent again costs a duplicate, one that is wrongly believed is lost.
+fn certain(placed: Placed) -> Result<Placed, DeliveryFailure> {
+    if placed.offset < 0 {
+        return Err(DeliveryFailure::Unknown("acknowledged without an offset".to_owned()));
+    }
+    Ok(placed)
 }
 
 /// What a failed delivery means. Unknown unless it is sure that the record was not, and will not be, written.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use messaging::embedded::{Fault, Request};
 use messaging::settings::MAX_VALUE_BYTES;
-use messaging::{DeliveryFailure, Placed, Producer, SendError, WarmUpError};
+use messaging::{DeliveryFailure, Placed, Producer, SendError, WarmUpError, fetch};
 
 use crate::cluster::{Cluster, DEADLINE, Sink, eventually};
 
@@ -152,4 +152,37 @@ async fn a_fatal_producer_reports_what_is_out_and_works_again_after_a_rebuild() 
     producer.send(&cluster.record(0, "again"), 3).unwrap();
     sink.of(3).await.unwrap();
     assert!(!producer.is_fatal());
+}
+
+/// Of requests that are on their way together the broker fails the first ones, and librdkafka takes the success of a later
+/// one for theirs: it says "delivered", but not where.
+async fn check_that_what_is_acknowledged_is_there(faults: &[Fault]) {
+    const RECORDS: u64 = 20;
+    let cluster = Cluster::embedded(1).with("batch.num.messages", "1");
+    let (producer, sink) = producer(&cluster);
+    producer.warm_up(&[&cluster.topic], DEADLINE).await.unwrap();
+    cluster.broker().round_trip_time(Duration::from_millis(20)).unwrap();
+    cluster.broker().fail_requests(Request::Produce, faults).unwrap();
+    for token in 0..RECORDS {
+        producer.send(&cluster.record(0, token.to_string()), token).unwrap();
+    }
+    let mut told = Vec::new();
+    for token in 0..RECORDS {
+        told.push((token, sink.of(token).await));
+    }
+    let there = fetch::read_all(&cluster.settings, &cluster.topic).unwrap();
+    for (token, outcome) in told {
+        let Ok(placed) = outcome else { continue };
+        let read = there.iter().find(|read| read.offset == placed.offset);
+        let value = read.and_then(|read| read.value.as_deref());
+        assert_eq!(value, Some(token.to_string().as_bytes()), "{faults:?}: {token} at {placed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_acknowledged_is_where_the_report_says() {
+    for fault in [Fault::Disconnect, Fault::NotLeader, Fault::TimedOut, Fault::Fenced] {
+        check_that_what_is_acknowledged_is_there(&[fault]).await;
+        check_that_what_is_acknowledged_is_there(&[fault, fault]).await;
+    }
 }
