@@ -139,6 +139,11 @@ impl Sent {
         eventually(async || (self.all().len() >= count).then(|| self.all())).await
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.records.lock().unwrap().len()
+    }
+
     /// What there is: what they are, with their attempts.
     pub(crate) fn all(&self) -> Vec<String> {
         let line = |(record, _): &(Record, u64)| {

@@ -12,10 +12,17 @@ use schemas::Catalog;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{Process, all_is_quiet, becomes, saga, world, written};
+use crate::harness::{Process, all_is_quiet, becomes, eventually, saga, world, written};
 
 /// More than the consumer and the lane have room for between them.
 const SAGAS: usize = 8;
+/// How many wait for their timers at once.
+const CROWD: usize = 100_000;
+/// Commands that may go to a participant that does not answer, in the 100 s after: one every ten seconds, sooner with
+/// jitter, and the first.
+const MOST_PROBES: usize = 15;
+/// How many of them are asked for at once.
+const TOGETHER: usize = 500;
 
 fn reserved(saga: SagaId, offset: i64) -> ConsumerEvent {
     let message_type: Arc<str> = "booking.BookingReserved".into();
@@ -72,4 +79,29 @@ async fn replies_that_came_while_the_database_was_away_are_read_before_timers_fi
         becomes(&world, id, Status::Running).await;
         assert_eq!(saga(&world, id).revision.0, 2, "its reply was read");
     }
+}
+
+/// A process that stood still finds them all due, and nobody has answered: the participant is held before they are tried
+/// again, and is asked by one command every ten seconds.
+#[tokio::test(start_paused = true)]
+async fn a_hundred_thousand_timers_that_are_due_at_once_are_no_storm() {
+    let world = world();
+    let process = Process::start(&world, "http://only");
+    process.is_assigned(1).await;
+    for first in (0..CROWD).step_by(TOGETHER) {
+        let starts = (0..TOGETHER).map(|_| process.start_saga("booking"));
+        futures::future::join_all(starts).await;
+        for sent in [&process.commands, &process.announcements] {
+            eventually(async || (sent.count() == first + TOGETHER).then_some(())).await;
+            for place in first..first + TOGETHER {
+                sent.report(place, written(place as i64));
+            }
+        }
+    }
+    world.take_database_away(Duration::from_secs(120));
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(process.commands.count(), CROWD, "nothing is decided while it stands still");
+    sleep(Duration::from_secs(100)).await;
+    let again = process.commands.count() - CROWD;
+    assert!((1..=MOST_PROBES).contains(&again), "{again} of {CROWD} were sent again");
 }
