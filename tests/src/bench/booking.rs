@@ -22,12 +22,14 @@ pub(crate) enum Kind {
     Declined,
     /// The gateway fails twice, then works: the saga backs off twice.
     Unavailable,
+    /// As `Normal`, of the one resource that half of the clients want.
+    Wanted,
 }
 
 impl Kind {
     const fn forced(self) -> Option<&'static str> {
         match self {
-            Self::Normal => None,
+            Self::Normal | Self::Wanted => None,
             Self::Declined => Some("declined"),
             Self::Unavailable => Some("unavailable"),
         }
@@ -36,7 +38,7 @@ impl Kind {
     /// The status that its saga has to come to.
     pub(crate) const fn expected(self) -> &'static str {
         match self {
-            Self::Normal | Self::Unavailable => "completed",
+            Self::Normal | Self::Unavailable | Self::Wanted => "completed",
             Self::Declined => "compensated",
         }
     }
@@ -50,6 +52,8 @@ pub(crate) enum Mix {
     Mixed,
     /// All are normal
     Normal,
+    /// Every second is of one resource; the others are normal
+    Hot,
 }
 
 impl Mix {
@@ -58,6 +62,7 @@ impl Mix {
         match (self, number % 10) {
             (Self::Mixed, 4) => Kind::Declined,
             (Self::Mixed, 9) => Kind::Unavailable,
+            (Self::Hot, odd) if odd % 2 == 1 => Kind::Wanted,
             _ => Kind::Normal,
         }
     }
@@ -104,7 +109,10 @@ impl Bookings {
     pub(crate) fn next(&mut self, waits: bool) -> Booking {
         let kind = self.mix.kind(self.number);
         self.number += 1;
-        let at = self.random.below(self.resources.len() as u64);
+        let at = match kind {
+            Kind::Wanted => 0,
+            _ => self.random.below(self.resources.len() as u64),
+        };
         Booking {
             kind,
             waits: waits && !self.waiting,

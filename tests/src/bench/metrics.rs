@@ -39,16 +39,25 @@ impl Metrics {
         series.map(|series| self.growth(earlier, series)).sum()
     }
 
-    /// A quantile of what a histogram without labels has taken since `earlier`; within a bucket values are taken for
-    /// evenly spread. `None` if it has taken nothing, or is not there.
-    pub(crate) fn quantile(&self, earlier: &Self, name: &str, quantile: f64) -> Option<f64> {
-        let prefix = format!("{name}_bucket{{le=\"");
+    /// The histograms of that name, each as the labels that its series have.
+    pub(crate) fn histograms(&self, name: &str) -> Vec<String> {
+        let labels = |series: &String| {
+            let labels = series.strip_prefix(name)?.strip_prefix("_count{")?.strip_suffix('}')?;
+            Some(labels.to_owned())
+        };
+        self.0.keys().filter_map(labels).collect()
+    }
+
+    /// A quantile of what a histogram with these labels, or with `""`, has taken since `earlier`; within a bucket values are
+    /// taken for evenly spread. `None` if it has taken nothing, or is not there.
+    pub(crate) fn quantile(&self, earlier: &Self, name: &str, labels: &str, quantile: f64) -> Option<f64> {
+        let prefix = format!("{name}_bucket{{");
         let mut buckets: Vec<(f64, f64)> = self
             .0
             .keys()
             .filter_map(|series| {
-                let bound = series.strip_prefix(&prefix)?.strip_suffix("\"}")?;
-                Some((bound.parse::<f64>().ok()?, self.growth(earlier, series)))
+                let (others, bound) = split_bound(series.strip_prefix(&prefix)?.strip_suffix('}')?)?;
+                (others == labels).then(|| (bound, self.growth(earlier, series)))
             })
             .collect();
         buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -64,6 +73,13 @@ impl Metrics {
         }
         None
     }
+}
+
+/// The labels of a bucket: those of its histogram, and its upper bound.
+fn split_bound(labels: &str) -> Option<(String, f64)> {
+    let (before, rest) = labels.split_once("le=\"")?;
+    let (bound, after) = rest.split_once('"')?;
+    Some((format!("{before}{after}").trim_matches(',').to_owned(), bound.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -84,14 +100,27 @@ mod tests {
         let (earlier, later) = (metrics([100, 100, 100]), metrics([150, 200, 200]));
         assert_eq!(later.growth(&earlier, "t_count"), 100.0);
         assert_eq!(later.growth_of_all(&earlier, "t_bucket"), 50.0 + 100.0 + 100.0);
-        assert_eq!(later.quantile(&earlier, "t", 0.5), Some(1.0));
-        assert_eq!(later.quantile(&earlier, "t", 0.75), Some(1.5));
-        assert_eq!(later.quantile(&later, "t", 0.5), None);
-        assert_eq!(later.quantile(&earlier, "other", 0.5), None);
+        assert_eq!(later.quantile(&earlier, "t", "", 0.5), Some(1.0));
+        assert_eq!(later.quantile(&earlier, "t", "", 0.75), Some(1.5));
+        assert_eq!(later.quantile(&later, "t", "", 0.5), None);
+        assert_eq!(later.quantile(&earlier, "other", "", 0.5), None);
         assert_eq!(
-            metrics([0, 0, 10]).quantile(&metrics([0, 0, 0]), "t", 0.5),
+            metrics([0, 0, 10]).quantile(&metrics([0, 0, 0]), "t", "", 0.5),
             Some(2.0),
             "no bound is known"
         );
+    }
+
+    #[test]
+    fn histograms_with_labels_are_told_apart() {
+        let mut metrics = Metrics::default();
+        for (step, one, all) in [("a", 4, 4), ("b", 0, 4)] {
+            metrics.add(&format!(
+                "t_bucket{{step=\"{step}\",le=\"1\"}} {one}\nt_bucket{{step=\"{step}\",le=\"3\"}} {all}\nt_count{{step=\"{step}\"}} {all}\n"
+            ));
+        }
+        assert_eq!(metrics.histograms("t"), ["step=\"a\"", "step=\"b\""]);
+        let median = |labels| metrics.quantile(&Metrics::default(), "t", labels, 0.5);
+        assert_eq!((median("step=\"a\""), median("step=\"b\""), median("")), (Some(0.5), Some(2.0), None));
     }
 }

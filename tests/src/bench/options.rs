@@ -18,6 +18,8 @@ Examples, each after `cargo run --release -p tests --bin bench --`:
   --open-sagas 1000000 --hold 900              Memory and timers of a million open sagas
   --open-sagas 1000 --orchestrators 2 --take-over kill
                                                How long nothing moves when an orchestrator dies
+  --rate 300 --mix hot                         Half of the clients want one resource: what that costs the others
+  --rate 100 --env SIMULATED_LATENCY_MS=200    A slow participant: what it costs the steps of the others
   --open 2000 --kafka $(.ci/kafka.sh start)    The same on Apache Kafka
 
 The exit code is 1 if an invariant does not hold, whatever the figures are.";

@@ -334,8 +334,20 @@ impl Window<'_> {
             [("commit", "saga_commit_duration_seconds"), ("arrival to commit", "saga_input_duration_seconds")]
         {
             for (shown, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-                if let Some(time) = after.quantile(before, name, quantile) {
+                if let Some(time) = after.quantile(before, name, "", quantile) {
                     figures.add(group, format!("{what}, {shown}"), "ms", time * 1000.0);
+                }
+            }
+        }
+        const STEPS: &str = "saga_step_duration_seconds";
+        for labels in
+            after.histograms(STEPS).iter().filter(|labels| labels.contains(r#"outcome="succeeded""#))
+        {
+            let step = labels.split("step=\"").nth(1).and_then(|rest| rest.split('"').next());
+            for (shown, quantile) in [("p50", 0.5), ("p99", 0.99)] {
+                let time = after.quantile(before, STEPS, labels, quantile);
+                if let (Some(step), Some(time)) = (step, time) {
+                    figures.add("command to reply", format!("{step}, {shown}"), "ms", time * 1000.0);
                 }
             }
         }
