@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use saga_client::{Act, Participant, ParticipantState};
+use serde_json::json;
 
 use crate::arguments::Because;
 use crate::failure::{Exit, Failure};
@@ -33,29 +34,35 @@ pub(crate) struct Order {
 impl Verb {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let participants = session.client.participants();
-        let shown = match &self {
-            Self::List => participants.list().await,
-            Self::Pause(order) => {
-                participants.pause(&order.participant, &order.word()).await.map(|one| vec![one])
-            }
-            Self::Resume(order) => {
-                participants.resume(&order.participant, &order.word()).await.map(|one| vec![one])
-            }
-        };
-        let shown = match shown {
-            Ok(shown) => shown,
-            Err(error) => {
-                let not_found = error.is_not_found();
-                let failure = session.failed(error).await;
-                return Err(if not_found { failure.next("sagactl participant list") } else { failure });
-            }
-        };
         let output = session.output;
-        output.result(&shown, shown.iter().map(|one| one.name.clone()), || rows(output, &shown))?;
-        if shown.is_empty() && output.is_for_people() {
-            note("no definition is published, so nobody takes part");
-        }
+        let order = match &self {
+            Self::List => {
+                let items = or_named(session, participants.list().await).await?;
+                let names = items.iter().map(|one| one.name.clone());
+                output.result(&json!({ "items": items }), names, || rows(output, &items))?;
+                if items.is_empty() && output.is_for_people() {
+                    note("no definition is published, so nobody takes part");
+                }
+                return Ok(Exit::Done);
+            }
+            Self::Pause(order) => participants.pause(&order.participant, &order.word()).await,
+            Self::Resume(order) => participants.resume(&order.participant, &order.word()).await,
+        };
+        let one = or_named(session, order).await?;
+        output.result(&one, [one.name.clone()], || rows(output, std::slice::from_ref(&one)))?;
         Ok(Exit::Done)
+    }
+}
+
+/// What was answered; of a participant that is not known, where the names are.
+async fn or_named<T>(session: &Session, answer: Result<T, saga_client::Error>) -> Result<T, Failure> {
+    match answer {
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            let not_found = error.is_not_found();
+            let failure = session.failed(error).await;
+            Err(if not_found { failure.next("sagactl participant list") } else { failure })
+        }
     }
 }
 

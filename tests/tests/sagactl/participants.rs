@@ -29,12 +29,13 @@ fn a_participant_is_paused_and_resumed_by_somebody() {
         let list = sagactl(stack, &["participant", "list"]).await?.told();
         assert!(list.contains("\nbooking  answering  -  -  0  -\n"), "{list}");
         assert!(list.contains("\npayment  paused  operator  TIME  0  the gateway is moved\n"), "{list}");
-        let mut resume = program(stack, &["participant", "resume", "payment", "--reason", "it is moved"])?;
+        let resume = ["participant", "resume", "payment", "--reason", "it is moved", "--json"];
+        let mut resume = program(stack, &resume)?;
         resume.env("SAGACTL_ACTOR", "bob");
-        assert_eq!(run(resume).await?.code, 0);
+        assert_eq!(run(resume).await?.json()?["name"], "payment");
         becomes("payment", "answering".to_owned(), RAMPED, async || {
             let all = sagactl(stack, &["participant", "list", "--json"]).await?.json()?;
-            let payment = all.as_array().into_iter().flatten().find(|one| one["name"] == "payment");
+            let payment = all["items"].as_array().into_iter().flatten().find(|one| one["name"] == "payment");
             Ok(payment.map_or_else(String::new, |one| one["state"].as_str().unwrap_or_default().to_owned()))
         })
         .await?;
