@@ -3,6 +3,7 @@
 //! Read [`engine`] for how sagas move, [`store`] for what is kept, [`api`] for what can be asked.
 
 pub mod api;
+pub mod asyncapi;
 pub mod bulk;
 pub mod check;
 pub mod config;

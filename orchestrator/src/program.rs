@@ -8,6 +8,7 @@ use participant::service::{
     Invocation, LogFormat, Program, WorkerSettings, run_program, start_logging, stop_on_signals, traced,
 };
 
+use crate::asyncapi::command as asyncapi;
 use crate::check::command as check;
 use crate::config::{Config, all_settings};
 use crate::service::{migrate, serve};
@@ -25,6 +26,7 @@ fn program() -> Program {
         .reading(|settings| Ok(Config::read(settings)?.base))
         .serving("Runs sagas until SIGTERM or Ctrl-C")
         .with_plain(check::command())
+        .with_plain(asyncapi::command())
         .with(verify::command::command())
         .with(shards::command())
 }
@@ -42,6 +44,7 @@ async fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             migrate(&url, &stop_on_signals()?).await?;
         }
         "check" => return check::run(&invocation.arguments),
+        asyncapi::NAME => return asyncapi::run(&invocation.arguments),
         verify::command::NAME => {
             start_logging(LogFormat::default());
             let url = WorkerSettings::read_database_url(&invocation.settings)?;

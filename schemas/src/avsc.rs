@@ -44,6 +44,8 @@ pub(crate) struct Avsc {
     pub(crate) fingerprint: u64,
     /// What two texts must share to be the same schema: everything but layout, order of keys and documentation.
     pub(crate) content: Value,
+    /// The text as it was, read as JSON: with documentation and attributes of its author's.
+    pub(crate) source: Value,
 }
 
 /// Why a text is not a usable schema.
@@ -91,6 +93,7 @@ pub(crate) fn parse(text: &str) -> Result<Avsc, Refused> {
         shape: Arc::unwrap_or_clone(shape),
         fingerprint: fingerprint.ok_or_else(|| Refused::new("has no fingerprint"))?,
         content: plain(&source, Keep::All)?,
+        source,
     })
 }
 

@@ -96,6 +96,7 @@ struct Message {
 struct Version {
     origin: Arc<str>,
     content: Arc<Value>,
+    source: Arc<Value>,
     shape: Arc<RecordShape>,
     fingerprint: u64,
     header: [u8; HEADER_LEN],
@@ -438,6 +439,7 @@ impl Catalog {
         let version = Version {
             origin: origin.into(),
             content: Arc::new(schema.content),
+            source: Arc::new(schema.source),
             shape: Arc::new(schema.shape),
             fingerprint: schema.fingerprint,
             header: codec::header(schema.fingerprint),

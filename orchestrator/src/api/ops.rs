@@ -13,6 +13,7 @@ use super::app::App;
 use super::document::Problems;
 use super::mount::Asked;
 use super::problem::{Answer, FieldError, Kind, Problem, json, with_body};
+use crate::asyncapi::{self, Partitions};
 use crate::engine::handle::EngineHealth;
 use crate::store::queries::Reads;
 
@@ -138,4 +139,19 @@ pub(crate) async fn metrics(app: Arc<App>, _asked: Asked) -> Answer {
 )]
 pub(crate) async fn openapi(app: Arc<App>, _asked: Asked) -> Answer {
     Ok(with_body(StatusCode::OK, "application/json", app.document.get().cloned().unwrap_or_default()))
+}
+
+/// What goes over Kafka, for the definitions that are published at this moment.
+#[utoipa::path(
+    get, path = "/asyncapi.json", tag = "Operations", operation_id = "asyncapi",
+    responses((status = 200, description = "AsyncAPI 3.0.", body = Object), Problems),
+)]
+pub(crate) async fn asyncapi(app: Arc<App>, _asked: Asked) -> Answer {
+    let published = app.api.definitions.now();
+    let partitions = Partitions {
+        inbox: Some(app.api.engine.health().shard_count),
+        commands: Some(app.api.command_partitions),
+    };
+    let document = asyncapi::document(published.all(), published.catalog(), partitions);
+    Ok(json(StatusCode::OK, &document))
 }

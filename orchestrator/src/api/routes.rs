@@ -71,6 +71,7 @@ pub(crate) fn routes(app: &Arc<App>, limits: &HttpLimits) -> Routes {
         .mount::<ops::__path_readyz, _>(get().then(ops::readyz))
         .mount::<ops::__path_metrics, _>(get().then(ops::metrics))
         .mount::<ops::__path_openapi, _>(get().then(ops::openapi))
+        .mount::<ops::__path_asyncapi, _>(get().then(ops::asyncapi))
 }
 
 fn with(app: &Arc<App>) -> impl Filter<Extract = (Arc<App>,), Error = Infallible> + Clone + use<> {

@@ -127,10 +127,19 @@ fn schemas(folder: Option<&Path>) -> Result<Vec<Brought>, FoldersError> {
 /// # Errors
 /// Something cannot be read, or a schema is wrong. Definitions that are wrong are none.
 pub fn check(definitions: Option<&Path>, schemas_dir: Option<&Path>) -> Result<Vec<Checked>, FoldersError> {
+    Ok(on_paper(definitions, schemas_dir)?.0)
+}
+
+/// As [`check`], with the schemas that they were checked against.
+pub(crate) fn on_paper(
+    definitions: Option<&Path>,
+    schemas_dir: Option<&Path>,
+) -> Result<(Vec<Checked>, Arc<Catalog>), FoldersError> {
     let published = Definitions::of(shipped().iter().map(Shipped::definition)).now();
     let (catalog, _) = grow(&published, &schemas(schemas_dir)?)?;
     let texts = sources(shipped(), definitions)?.into_iter().map(|(name, source)| (name, Ok(source)));
-    Ok(check::sources(texts, &catalog, &published, Runs::OfNew))
+    let checked = check::sources(texts, &catalog, &published, Runs::OfNew);
+    Ok((checked, catalog))
 }
 
 /// The catalog with these schemas as well, and the rows of those that the database does not have.

@@ -1,9 +1,10 @@
-//! Messages as they were written: for people, who want to see what is in the bytes, and not what the newest version of
+//! Messages and schemas as they were written: for people, who want to see what is in the bytes, and not what the newest version of
 //! the record makes of it.
 
 use std::sync::Arc;
 
 use saga_defs::Data;
+use serde_json::Value;
 
 use super::Catalog;
 use crate::codec::{self, DecodeError};
@@ -32,6 +33,13 @@ pub struct Unreadable {
 }
 
 impl Catalog {
+    /// The newest version of a record as its `.avsc` has it, with its documentation and whatever attributes its author gave
+    /// it: for those who show it to others.
+    pub fn source(&self, full_name: &str) -> Option<(u32, &Value)> {
+        let (number, version) = self.messages.get(full_name)?.versions.iter().next_back()?;
+        Some((*number, &version.source))
+    }
+
     /// Reads a message with the schema that wrote it, however old that is.
     ///
     /// # Errors
