@@ -13,8 +13,9 @@ use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::problem::{FieldError, PROBLEM_JSON, ProblemView};
 use super::{
-    audit, bookings, bulk_view, causes, dead_letters, definitions, events, letter_groups, letter_view, ops,
-    participants, plan, redrives, saga_actions, sagas, verbs, whereabouts, why, wire, words,
+    audit, bookings, bulk_view, causes, dead_letters, definitions, events, examples, letter_groups,
+    letter_view, ops, participants, plan, redrives, saga_actions, sagas, verbs, whereabouts, why, wire,
+    words,
 };
 use crate::versions::{ChangeView, Diverging, Replayed};
 
@@ -107,7 +108,9 @@ pub(crate) fn document(paths: &Paths) -> Bytes {
         .build();
     let document =
         OpenApiBuilder::new().info(info).paths(paths.clone()).components(Some(schemas().build())).build();
-    document.to_json().map(Bytes::from).unwrap_or_default()
+    let mut document = serde_json::to_value(&document).unwrap_or_default();
+    examples::add(&mut document);
+    document.to_string().into()
 }
 
 fn schemas() -> ComponentsBuilder {

@@ -19,6 +19,7 @@ mod definitions;
 mod document;
 pub mod engine;
 mod events;
+mod examples;
 mod feed;
 mod fields;
 mod forward;

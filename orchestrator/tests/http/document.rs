@@ -28,6 +28,11 @@ async fn the_document_is_openapi_and_complete_in_itself() {
     references(&document, &mut found);
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let named: BTreeSet<String> = schemas.keys().map(|name| format!("#/components/schemas/{name}")).collect();
+    let examples = document["components"]["examples"].as_object().unwrap();
+    let named: BTreeSet<String> = named
+        .into_iter()
+        .chain(examples.keys().map(|name| format!("#/components/examples/{name}")))
+        .collect();
     let missing: Vec<_> = found.iter().filter(|name| !named.contains(**name)).collect();
     assert!(missing.is_empty(), "not defined: {missing:?}");
     for name in ["Saga", "Step", "Booking", "Problem", "DeadLetter", "StartSaga", "StartBooking"] {
@@ -125,6 +130,7 @@ async fn every_route_is_in_the_document_and_answers() {
     POST /api/sagas/{sagaId}/skip skipStep
     GET /api/sagas/{sagaId}/why whySaga
     GET /api/why whyAll
+    GET /asyncapi.json asyncapi
     POST /bookings startBookingAtShop
     GET /bookings/{bookingId} getBookingAtShop
     GET /livez livez
@@ -137,7 +143,7 @@ async fn every_route_is_in_the_document_and_answers() {
 #[tokio::test]
 async fn head_is_get_without_the_body() {
     let service = Service::start().await;
-    for path in ["/livez", "/openapi.json", "/api/sagas", &format!("/api/sagas/{NOBODY}")] {
+    for path in ["/livez", "/openapi.json", "/asyncapi.json", "/api/sagas", &format!("/api/sagas/{NOBODY}")] {
         let (get, head) = (service.get(path).await, service.send(service.request("HEAD", path)).await);
         assert_eq!(get.status, head.status, "{path}");
         assert_eq!(head.text, "", "{path}");

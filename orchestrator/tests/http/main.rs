@@ -13,6 +13,7 @@ mod dead_letters;
 mod definitions;
 mod document;
 mod events;
+mod examples;
 mod fake_engine;
 mod fuzz;
 mod harness;
