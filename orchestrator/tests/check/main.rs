@@ -350,13 +350,14 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
     Usage: orchestrator [OPTIONS] <COMMAND>
 
     Commands:
-      serve    Runs sagas until SIGTERM or Ctrl-C
-      migrate  Brings the database up to date, then ends
-      config   Shows what the program is told, and whether it can work with that
-      check    Checks definitions; the exit code is 1 if any is wrong
-      verify   Replays the journal and names each difference; the exit code is 1 if any is found
-      shards   Shows what each shard reads, and lets one that stands still go on
-      help     Print this message or the help of the given subcommand(s)
+      serve     Runs sagas until SIGTERM or Ctrl-C
+      migrate   Brings the database up to date, then ends
+      config    Shows what the program is told, and whether it can work with that
+      check     Checks definitions; the exit code is 1 if any is wrong
+      asyncapi  Prints the AsyncAPI document of the definitions that ship and those of a folder
+      verify    Replays the journal and names each difference; the exit code is 1 if any is found
+      shards    Shows what each shard reads, and lets one that stands still go on
+      help      Print this message or the help of the given subcommand(s)
 
     Options:
           --config <FILE>

@@ -1,5 +1,5 @@
-//! Messages and schemas as they were written: for people, who want to see what is in the bytes, and not what the newest version of
-//! the record makes of it.
+//! Messages and schemas as they were written: for people, who want to see what is in the bytes, and not what the
+//! newest version of the record makes of it.
 
 use std::sync::Arc;
 
