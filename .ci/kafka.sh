@@ -2,6 +2,9 @@
 # A real Apache Kafka broker for tests: one process, broker and controller in one, on free ports of 127.0.0.1.
 #
 #   .ci/kafka.sh start [DIR]   starts one and prints its address, for example 127.0.0.1:23456; one that runs in DIR is used again
+#   .ci/kafka.sh secure DIR    starts one that also speaks TLS, with SASL (SCRAM-SHA-512, user `saga`), and prints DIR/secure: what a
+#                              client needs is there (ca.pem, password), what it must not trust (strangers-ca.pem), and the
+#                              addresses with a certificate that is right, another host's, and expired (right, elsewhere, expired)
 #   .ci/kafka.sh stop [DIR]    stops it and removes what it stored
 #   .ci/kafka.sh prepare DIR [ADDRESS]
 #                              makes all that an empty one needs in DIR and prints where it is going to listen; with ADDRESS
@@ -93,6 +96,56 @@ configure() { # broker port, controller port; optional: client port, the address
 	group.initial.rebalance.delay.ms=0
 	auto.create.topics.enable=false
 	EOF
+    if [[ -d $dir/secure ]]; then configure_secure "$@"; fi
+}
+
+# A key and a certificate in one file, which is valid for so many days.
+certificate() { # name, subject alternative name, days
+    local at=$dir/secure/server
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$at.key" -out "$at.csr" \
+        -subj "/CN=$1" -addext "subjectAltName=$2"
+    openssl x509 -req -in "$at.csr" -CA "$dir/secure/ca.pem" -CAkey "$dir/secure/ca.key" -days "$3" \
+        -copy_extensions copy -out "$at.pem"
+    cat "$at.key" "$at.pem" >"$dir/secure/$1.pem"
+}
+
+authority() { # name
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" \
+        -keyout "$dir/secure/$1.key" -out "$dir/secure/$1.pem"
+}
+
+make_certificates() {
+    command -v openssl >/dev/null || fail "openssl is missing: apt-get install openssl"
+    rm -rf "$dir/secure"
+    mkdir -p "$dir/secure"
+    {
+        authority ca && authority strangers-ca
+        certificate right IP:127.0.0.1 2
+        certificate elsewhere DNS:elsewhere.example 2
+        certificate expired IP:127.0.0.1 -1
+    } </dev/null >"$dir/certificates.log" 2>&1 || fail "no certificates: $(tail -n 5 "$dir/certificates.log")"
+    head -c 18 /dev/urandom | base64 | tr '+/' '-_' >"$dir/secure/password"
+}
+
+configure_secure() { # broker port, controller port
+    local listeners=BROKER://127.0.0.1:$1 protocols=CONTROLLER:PLAINTEXT,BROKER:PLAINTEXT name port
+    for name in right elsewhere expired; do
+        port=$(free_port)
+        echo "127.0.0.1:$port" >"$dir/secure/$name"
+        listeners+=,${name^^}://127.0.0.1:$port
+        protocols+=,${name^^}:SASL_SSL
+        cat >>"$dir/server.properties" <<-EOF
+	listener.name.$name.ssl.keystore.type=PEM
+	listener.name.$name.ssl.keystore.location=$dir/secure/$name.pem
+	listener.name.$name.sasl.enabled.mechanisms=SCRAM-SHA-512
+	listener.name.$name.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+	EOF
+    done
+    cat >>"$dir/server.properties" <<-EOF
+	listeners=$listeners,CONTROLLER://127.0.0.1:$2
+	advertised.listeners=$listeners,CONTROLLER://127.0.0.1:$2
+	listener.security.protocol.map=$protocols
+	EOF
 }
 
 # Makes an empty broker's files; leaves its ports in $port and, if clients are told another address, in $client.
@@ -104,8 +157,10 @@ make_empty() { # optional: the address that clients are told
     [[ $port != "$controller" && $client != "$port" && $client != "$controller" ]] || return 1
     rm -rf "$dir/data"
     configure "$port" "$controller" "$client" "${1-}"
+    local users=()
+    if [[ -d $dir/secure ]]; then users=(--add-scram "SCRAM-SHA-512=[name=saga,password=$(<"$dir/secure/password")]"); fi
     java -Xmx256m -cp "$dir/libs/*" kafka.tools.StorageTool \
-        format --standalone -t "$(cluster_id)" -c "$dir/server.properties" </dev/null >"$dir/format.log" 2>&1 || {
+        format --standalone -t "$(cluster_id)" -c "$dir/server.properties" "${users[@]}" </dev/null >"$dir/format.log" 2>&1 || {
         cat "$dir/format.log" >&2
         return 1
     }
@@ -153,6 +208,13 @@ start() {
     fail "the broker does not start"
 }
 
+secure() {
+    mkdir -p "$dir"
+    if ! running >/dev/null; then make_certificates; fi
+    start >/dev/null
+    echo "$dir/secure"
+}
+
 stop() {
     local pid deadline
     if pid=$(running); then
@@ -163,7 +225,7 @@ stop() {
             sleep 0.1
         done
     fi
-    rm -rf "$dir/data" "$dir/pid"
+    rm -rf "$dir/data" "$dir/secure" "$dir/pid"
 }
 
 verb=${1-}
@@ -171,9 +233,9 @@ dir=${2:-${TMPDIR:-/tmp}/saga-kafka-$(id -u)}
 [[ $dir == /* ]] || dir=$PWD/$dir
 case $verb in
 start | stop) "$verb" ;;
-prepare | run)
+secure | prepare | run)
     [[ -n ${2-} ]] || fail "say which DIR"
     "$verb" "${3-}"
     ;;
-*) fail "say start, stop, prepare or run; see the top of ${BASH_SOURCE[0]}" ;;
+*) fail "say start, secure, stop, prepare or run; see the top of ${BASH_SOURCE[0]}" ;;
 esac

@@ -1,12 +1,13 @@
 //! Whether a cluster can be reached at all, for people who set a service up.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError as ClientError;
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::settings::{KafkaError, KafkaSettings};
 
@@ -73,24 +74,46 @@ pub enum Unreached {
 
 /// Keeps what a client says went wrong, and logs nothing: whoever asks is told.
 #[derive(Default)]
-struct LastError(Mutex<Option<String>>);
+struct LastError(Mutex<Said>);
+
+/// The last of each kind; the first that there is says most.
+#[derive(Default)]
+struct Said {
+    /// Why a broker refuses us.
+    refused: Option<String>,
+    /// Why a connection failed: what is wrong with a certificate is told here alone.
+    failed: Option<String>,
+    /// That all brokers are down.
+    down: Option<String>,
+}
 
 impl LastError {
     fn take(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let Said { refused, failed, down } = std::mem::take(&mut *self.said());
+        refused.or(failed).or(down)
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ClientContext for LastError {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn log(&self, level: RDKafkaLogLevel, _: &str, line: &str) {
+        if level as i32 <= RDKafkaLogLevel::Error as i32 {
+            // After the name of the thread.
+            let reason = line.split_once("]: ").map_or(line, |(_, reason)| reason);
+            self.said().failed = Some(reason.to_owned());
+        }
+    }
 
     fn error(&self, error: ClientError, reason: &str) {
-        // That all are down says less than why the last one is.
-        let all_down = rdkafka::types::RDKafkaErrorCode::AllBrokersDown;
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if error.rdkafka_error_code() != Some(all_down) || last.is_none() {
-            *last = Some(reason.to_owned());
-        }
+        let mut said = self.said();
+        let kind = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => &mut said.down,
+            _ => &mut said.refused,
+        };
+        *kind = Some(reason.to_owned());
     }
 }
 
