@@ -67,19 +67,21 @@ impl Default for Limits {
     }
 }
 
-/// Whether a schema that the registry does not have is given to it.
+/// What a registry is used for. Messages in both formats are read in each mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Registering {
-    /// It is, with the subject's compatibility set to `FULL_TRANSITIVE`.
-    Yes,
-    /// Somebody else does, for instance `orchestrator schemas register` in a release's pipeline.
-    No,
+pub enum Mode {
+    /// Messages are written in single-object encoding: for a change-over, while others do not read ids yet.
+    Read,
+    /// Messages are written with ids. Who registers schemas is somebody else, e.g. `orchestrator schemas register`.
+    Write,
+    /// The same, and schemas that the registry lacks are given to it, under `FULL_TRANSITIVE`.
+    Register,
 }
 
 /// A registry, and what is known of it. Shared by all catalogs that grow from one.
 pub struct Registry {
     client: Client,
-    registering: Registering,
+    mode: Mode,
     limits: Limits,
     ids: Ids,
     standing: RwLock<Standing>,
@@ -110,7 +112,7 @@ pub enum ObtainError {
     /// It does not have them, and nobody is to register them here.
     #[error(
         "the schema registry (SCHEMA_REGISTRY_URL) lacks {}: run `orchestrator schemas register`, or set \
-         SCHEMA_REGISTRY_REGISTER=true", listed(.0)
+         SCHEMA_REGISTRY_MODE=register", listed(.0)
     )]
     NotRegistered(Vec<String>),
 }
@@ -143,10 +145,10 @@ impl Registry {
     ///
     /// # Errors
     /// No client can be made of the address, e.g. for its certificates.
-    pub fn new(address: &Address, registering: Registering, limits: Limits) -> Result<Self, RegistryError> {
+    pub fn new(address: &Address, mode: Mode, limits: Limits) -> Result<Self, RegistryError> {
         let client = Client::new(address, limits.question)?;
         let standing = RwLock::new(Standing::Unasked);
-        Ok(Self { client, registering, limits, ids: Ids::default(), standing })
+        Ok(Self { client, mode, limits, ids: Ids::default(), standing })
     }
 
     /// How it is, for those who look whether the program is ready.
@@ -159,6 +161,9 @@ impl Registry {
         let known = self.ids.written();
         match self.standing() {
             Standing::Unasked => (true, "not asked yet".to_owned()),
+            Standing::Well if self.mode == Mode::Read => {
+                (true, "answers; nothing is written with its ids".to_owned())
+            }
             Standing::Well => (true, format!("answers; {known} schemas have ids")),
             Standing::Trouble(why) => (false, format!("{why}; {known} schemas go on with the ids they have")),
         }
@@ -168,7 +173,7 @@ impl Registry {
     /// by registering them, each record's versions in order.
     ///
     /// # Errors
-    /// Some have none. Those that have keep them.
+    /// Some have none. Those that have keep them. Never in [`Mode::Read`], where nothing is asked.
     pub async fn obtain(&self, catalog: &Catalog) -> Result<(), ObtainError> {
         let obtained = self.obtain_missing(catalog).await;
         self.stands(match &obtained {
@@ -187,6 +192,9 @@ impl Registry {
     }
 
     async fn obtain_missing(&self, catalog: &Catalog) -> Result<(), ObtainError> {
+        if self.mode == Mode::Read {
+            return Ok(());
+        }
         let lacking = catalog.entries().filter(|entry| self.ids.of_writer(&entry.key).is_none());
         let mut subjects: Vec<Vec<Entry>> = Vec::new();
         for entry in lacking {
@@ -226,9 +234,9 @@ impl Registry {
             let failed = |source| ObtainError::Registry { schema: entry.key.to_string(), source };
             let id = match self.client.look_up(&entry.name, &entry.text).await {
                 Ok(id) => id,
-                Err(error) if error.is_missing() => match self.registering {
-                    Registering::Yes => self.register_one(&entry).await.map_err(failed)?,
-                    Registering::No => {
+                Err(error) if error.is_missing() => match self.mode {
+                    Mode::Register => self.register_one(&entry).await.map_err(failed)?,
+                    Mode::Read | Mode::Write => {
                         missing.push(entry.key.to_string());
                         continue;
                     }
@@ -317,8 +325,9 @@ impl Registry {
             }
             unanswered
         });
-        let unanswered =
-            stream::iter(asked).buffer_unordered(AT_ONCE).any(|unanswered| async move { unanswered });
+        let asked = stream::iter(asked).buffer_unordered(AT_ONCE);
+        // Each to its end: what is left out would be asked for again by the next batch.
+        let unanswered = asked.fold(false, |any, unanswered| async move { any | unanswered });
         if unanswered.await {
             self.stands(Standing::Trouble("does not answer".to_owned()));
         }
@@ -358,13 +367,10 @@ impl Registry {
         loop {
             tokio::time::sleep(self.limits.look).await;
             let before = self.standing();
-            match self.ids.any_own() {
-                // With nothing to obtain it would not be asked anything.
-                Some(id) => match self.client.schema(id).await {
-                    Err(error) if error.is_away() => self.stands(Standing::Trouble(error.to_string())),
-                    _ => drop(self.obtain(&catalog()).await),
-                },
-                None => drop(self.obtain(&catalog()).await),
+            // With nothing to obtain it would not be asked anything. Any id will do; that it is nobody's is an answer.
+            match self.client.schema(self.ids.any_own().unwrap_or(SchemaId(1))).await {
+                Err(error) if !error.is_missing() => self.stands(Standing::Trouble(error.to_string())),
+                _ => drop(self.obtain(&catalog()).await),
             }
             match (before, self.standing()) {
                 (Standing::Trouble(_), Standing::Trouble(_)) => {}

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemas::registry::{Address, Limits, ObtainError, Registering, Registry, Standing};
+use schemas::registry::{Address, Limits, Mode, ObtainError, Registry, Standing};
 use schemas::testing::StubRegistry;
 use schemas::{Catalog, Data, DecodeError};
 use secrecy::SecretString;
@@ -30,23 +30,18 @@ fn data(value: Value) -> Data {
     value.as_object().expect("an object").clone()
 }
 
-fn short() -> Limits {
-    let limit = Duration::from_millis(300);
-    Limits {
-        question: Duration::from_secs(5),
-        learn: limit,
-        look: Duration::from_millis(20),
-        ..Limits::default()
-    }
+fn limits() -> Limits {
+    let (long, look) = (Duration::from_secs(60), Duration::from_millis(20));
+    Limits { question: long, learn: long, look, ..Limits::default() }
 }
 
-fn registry(stub: &StubRegistry, registering: Registering) -> Arc<Registry> {
-    Arc::new(Registry::new(&stub.address(), registering, short()).expect("a client"))
+fn registry(stub: &StubRegistry, mode: Mode) -> Arc<Registry> {
+    Arc::new(Registry::new(&stub.address(), mode, limits()).expect("a client"))
 }
 
 /// A catalog whose schemas have ids.
 async fn registered(stub: &StubRegistry, versions: &[&str]) -> Catalog {
-    let registry = registry(stub, Registering::Yes);
+    let registry = registry(stub, Mode::Register);
     let catalog = catalog(versions).with_registry(registry.clone());
     registry.obtain(&catalog).await.expect("ids");
     catalog
@@ -76,6 +71,23 @@ async fn a_message_begins_with_a_zero_and_the_id_and_both_formats_are_read() {
 }
 
 #[tokio::test]
+async fn who_only_reads_ids_writes_none_and_needs_none() {
+    let stub = StubRegistry::start().await;
+    let others = registered(&stub, &[ORDER_1]).await;
+    let registry = registry(&stub, Mode::Read);
+    let with = catalog(&[ORDER_1]).with_registry(registry.clone());
+    stub.asked();
+    registry.obtain(&with).await.unwrap();
+    let fields = data(json!({ "id": "a" }));
+    assert_eq!(with.encode("test.Order", &fields).unwrap()[..2], [0xC3, 1]);
+    assert_eq!(stub.asked(), [""; 0]);
+    let message = others.encode("test.Order", &fields).unwrap();
+    registry.learn([&*message]).await;
+    assert_eq!(with.decode_as("test.Order", &message), Ok(fields));
+    assert_eq!(registry.told(), (true, "answers; nothing is written with its ids".to_owned()));
+}
+
+#[tokio::test]
 async fn schemas_are_registered_once_under_the_records_name_and_the_full_rule() {
     let stub = StubRegistry::start().await;
     registered(&stub, &[ORDER_1, ORDER_2]).await;
@@ -83,7 +95,7 @@ async fn schemas_are_registered_once_under_the_records_name_and_the_full_rule() 
     assert_eq!(stub.rule("test.Order").as_deref(), Some("FULL_TRANSITIVE"));
     stub.asked();
     // Another process finds them, and needs no leave to register. It asks once for each.
-    let other = registry(&stub, Registering::No);
+    let other = registry(&stub, Mode::Write);
     let catalog = catalog(&[ORDER_1, ORDER_2]);
     other.obtain(&catalog).await.unwrap();
     other.obtain(&catalog).await.unwrap();
@@ -93,9 +105,9 @@ async fn schemas_are_registered_once_under_the_records_name_and_the_full_rule() 
 #[tokio::test]
 async fn what_is_not_registered_and_may_not_be_is_named() {
     let stub = StubRegistry::start().await;
-    let registry = registry(&stub, Registering::No);
+    let registry = registry(&stub, Mode::Write);
     let error = registry.obtain(&Catalog::shipped()).await.unwrap_err();
-    insta::assert_snapshot!(error, @"the schema registry (SCHEMA_REGISTRY_URL) lacks accounts.AccountErased.v1, accounts.EraseAccount.v1, accounts.RequestErasure.v1 and 41 more: run `orchestrator schemas register`, or set SCHEMA_REGISTRY_REGISTER=true");
+    insta::assert_snapshot!(error, @"the schema registry (SCHEMA_REGISTRY_URL) lacks accounts.AccountErased.v1, accounts.EraseAccount.v1, accounts.RequestErasure.v1 and 41 more: run `orchestrator schemas register`, or set SCHEMA_REGISTRY_MODE=register");
     assert!(!error.passes() && stub.subjects().is_empty());
     let (is_well, told) = registry.told();
     assert!(!is_well && told.contains("lacks accounts.AccountErased.v1"), "{told}");
@@ -109,7 +121,7 @@ async fn what_is_not_registered_and_may_not_be_is_named() {
 async fn a_schema_that_does_not_go_with_the_registered_ones_is_refused() {
     let stub = StubRegistry::start().await;
     stub.put("test.Order", ORDER_WRONG);
-    let registry = registry(&stub, Registering::Yes);
+    let registry = registry(&stub, Mode::Register);
     let error = registry.obtain(&catalog(&[ORDER_1])).await.unwrap_err();
     insta::assert_snapshot!(error, @r#"the schema registry (SCHEMA_REGISTRY_URL), asked for test.Order.v1: says 409 (code 409): Schema being registered is incompatible with an earlier schema for subject "test.Order""#);
 }
@@ -172,21 +184,24 @@ async fn what_somebody_registered_that_does_not_go_with_ours_is_unreadable_by_na
 #[tokio::test]
 async fn a_registry_that_goes_away_stops_nothing_that_is_known() {
     let stub = StubRegistry::start().await;
-    let with = registered(&stub, &[ORDER_1]).await;
-    let registry = with.registry().unwrap();
+    let impatient = Limits { learn: Duration::from_millis(300), ..limits() };
+    let registry = Arc::new(Registry::new(&stub.address(), Mode::Register, impatient).unwrap());
+    let with = catalog(&[ORDER_1]).with_registry(registry.clone());
+    registry.obtain(&with).await.unwrap();
     stub.set_away(true);
     let fields = data(json!({ "id": "a" }));
     let bytes = with.encode("test.Order", &fields).unwrap();
     registry.learn([&*bytes]).await;
     assert_eq!(with.decode_as("test.Order", &bytes), Ok(fields));
     assert_eq!(registry.standing(), Standing::Well, "nobody had to ask");
-    // What is not known waits for a while, and is then unreadable for a while.
+    // What is not known waits for a while, and is then unreadable for a while: each of a batch.
     let message = [0, 0, 0, 0, 99, 2, b'a'];
-    registry.learn([&message[..]]).await;
+    let others: Vec<[u8; 5]> = (100..120).map(|id| [0, 0, 0, 0, id]).collect();
+    registry.learn(others.iter().map(|other| &other[..]).chain([&message[..]])).await;
     insta::assert_snapshot!(with.decode(&message).unwrap_err(), @"the schema with the id 99 of the schema registry is not known: the registry did not answer for 0.3 s");
     insta::assert_snapshot!(registry.told().1, @"does not answer; 1 schemas go on with the ids they have");
     stub.asked();
-    registry.learn([&message[..]]).await;
+    registry.learn(others.iter().map(|other| &other[..]).chain([&message[..]])).await;
     assert_eq!(stub.asked(), [""; 0]);
     stub.set_away(false);
     registry.obtain(&with).await.unwrap();
@@ -197,7 +212,7 @@ async fn a_registry_that_goes_away_stops_nothing_that_is_known() {
 async fn a_registry_that_is_away_at_the_start_is_waited_for() {
     let stub = StubRegistry::start().await;
     stub.set_away(true);
-    let registry = registry(&stub, Registering::Yes);
+    let registry = registry(&stub, Mode::Register);
     let catalog = Arc::new(catalog(&[ORDER_1]).with_registry(registry.clone()));
     let error = registry.obtain(&catalog).await.unwrap_err();
     assert!(error.passes(), "{error}");
@@ -228,7 +243,7 @@ async fn a_registry_may_ask_who_asks() {
     let mut address = stub.address();
     let catalog = catalog(&[ORDER_1]);
     let obtain = async |address: &Address| {
-        let registry = Registry::new(address, Registering::Yes, short()).unwrap();
+        let registry = Registry::new(address, Mode::Register, limits()).unwrap();
         assert!(!format!("{registry:?} {address:?}").contains("hunter2"));
         registry.obtain(&catalog).await
     };
@@ -260,7 +275,7 @@ async fn a_comparison_says_what_differs_and_what_cannot_be() {
     let stub = StubRegistry::start().await;
     let ours = catalog(&[ORDER_1, ORDER_2]);
     let compare = async || {
-        let reports = registry(&stub, Registering::No).compare(&ours).await.unwrap();
+        let reports = registry(&stub, Mode::Write).compare(&ours).await.unwrap();
         let lines = reports.into_iter().flat_map(|report| report.differences);
         lines
             .map(|one| format!("{}{one}", if one.is_conflict() { "! " } else { "" }))
@@ -277,9 +292,16 @@ async fn a_comparison_says_what_differs_and_what_cannot_be() {
     ");
     stub.put("test.Order", ORDER_WRONG);
     stub.put("test.Order", r#"{"type": "enum", "name": "test.Order", "symbols": ["A"]}"#);
-    insta::assert_snapshot!(compare().await, @"");
+    insta::assert_snapshot!(compare().await, @r"
+    version 2 of the registry is not known here
+    ! test.Order.v1 and version 3 of the registry cannot read each other: `weight` is gone but has no default in the older version, so readers of that version cannot do without it: keep it
+    ! test.Order.v2 and version 3 of the registry cannot read each other: `weight` is gone but has no default in the older version, so readers of that version cannot do without it: keep it
+    ! version 4 of the registry cannot be worked with: not a record: a message is a record
+    test.Order.v2 is not registered
+    its compatibility is BACKWARD, not FULL_TRANSITIVE
+    ");
     let stub = StubRegistry::start().await;
-    let registry = registry(&stub, Registering::Yes);
+    let registry = registry(&stub, Mode::Register);
     assert_eq!(registry.register(&ours).await.unwrap(), ["test.Order.v1", "test.Order.v2"]);
     assert_eq!(registry.register(&ours).await.unwrap(), [""; 0]);
     assert_eq!(registry.compare(&ours).await.unwrap()[0].differences, []);
@@ -293,7 +315,7 @@ async fn a_real_registry_says_the_same() {
         return;
     };
     let registry =
-        Arc::new(Registry::new(&Address::parse(&url).unwrap(), Registering::Yes, Limits::default()).unwrap());
+        Arc::new(Registry::new(&Address::parse(&url).unwrap(), Mode::Register, Limits::default()).unwrap());
     let catalog = Catalog::shipped().with_registry(registry.clone());
     registry.obtain(&catalog).await.unwrap();
     for report in registry.compare(&catalog).await.unwrap() {
@@ -303,7 +325,7 @@ async fn a_real_registry_says_the_same() {
     let bytes = catalog.encode("saga.Refusal", &fields).unwrap();
     assert_eq!(bytes[0], 0);
     let other =
-        Arc::new(Registry::new(&Address::parse(&url).unwrap(), Registering::No, Limits::default()).unwrap());
+        Arc::new(Registry::new(&Address::parse(&url).unwrap(), Mode::Write, Limits::default()).unwrap());
     let reader = Catalog::shipped().with_registry(other.clone());
     other.learn([&*bytes]).await;
     assert_eq!(reader.decode_as("saga.Refusal", &bytes), Ok(fields));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use schemas::registry::{Address, Limits, Registering, Registry};
+use schemas::registry::{Address, Limits, Mode, Registry};
 use secrecy::SecretString;
 
 use super::settings::{Setting, SettingError, Settings};
@@ -12,7 +12,7 @@ pub(super) const SCHEMA_REGISTRY_URL: &str = "SCHEMA_REGISTRY_URL";
 const SCHEMA_REGISTRY_USER: &str = "SCHEMA_REGISTRY_USER";
 const SCHEMA_REGISTRY_PASSWORD: &str = "SCHEMA_REGISTRY_PASSWORD";
 const SCHEMA_REGISTRY_CA: &str = "SCHEMA_REGISTRY_CA";
-const SCHEMA_REGISTRY_REGISTER: &str = "SCHEMA_REGISTRY_REGISTER";
+const SCHEMA_REGISTRY_MODE: &str = "SCHEMA_REGISTRY_MODE";
 
 /// As every service has them.
 pub(super) const REGISTRY_SETTINGS: [Setting; 5] = [
@@ -27,10 +27,10 @@ pub(super) const REGISTRY_SETTINGS: [Setting; 5] = [
         "A file of PEM certificates to trust for the registry, beside the system's",
     ),
     Setting::new(
-        SCHEMA_REGISTRY_REGISTER,
-        "true: schemas that the registry lacks are registered at the start; false: they are waited for",
+        SCHEMA_REGISTRY_MODE,
+        "read: messages are written without ids, for a change-over; write: with ids that somebody has registered; register: what the registry lacks is registered at the start",
     )
-    .or("false"),
+    .or("write"),
 ];
 
 /// The registry that the settings name; `None` where they name none.
@@ -39,8 +39,12 @@ pub(super) const REGISTRY_SETTINGS: [Setting; 5] = [
 /// One of them is wrong.
 pub(super) fn registry(settings: &Settings) -> Result<Option<Arc<Registry>>, SettingError> {
     let given = |name| settings.text(name).filter(|text| !text.is_empty());
-    let registering =
-        if settings.switch(SCHEMA_REGISTRY_REGISTER)? { Registering::Yes } else { Registering::No };
+    let mode = settings.read(SCHEMA_REGISTRY_MODE, "read, write or register", |text| match text {
+        "read" => Some(Mode::Read),
+        "write" => Some(Mode::Write),
+        "register" => Some(Mode::Register),
+        _ => None,
+    })?;
     let Some(url) = given(SCHEMA_REGISTRY_URL) else { return Ok(None) };
     let allowed = "http://HOST:PORT or https://HOST:PORT, with a path if need be, and no user, who is SCHEMA_REGISTRY_USER";
     let mut address = Address::parse(url).ok_or_else(|| settings.wrong(SCHEMA_REGISTRY_URL, allowed))?;
@@ -60,7 +64,7 @@ pub(super) fn registry(settings: &Settings) -> Result<Option<Arc<Registry>>, Set
             settings.wrong(SCHEMA_REGISTRY_CA, format!("a file of PEM certificates ({error})"))
         })?),
     };
-    let registry = Registry::new(&address, registering, Limits::default()).map_err(|error| {
+    let registry = Registry::new(&address, mode, Limits::default()).map_err(|error| {
         let name = if address.authorities.is_some() { SCHEMA_REGISTRY_CA } else { SCHEMA_REGISTRY_URL };
         settings.wrong(name, format!("what a client can be made of ({})", with_causes(&error)))
     })?;
