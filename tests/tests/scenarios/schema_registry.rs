@@ -1,12 +1,18 @@
 //! With a schema registry: bookings on its ids, without it once it is gone, and a fleet that changes over.
 
-use anyhow::{Result, ensure};
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use insta::assert_snapshot;
 use schemas::testing::StubRegistry;
 use tests::api::BookingRequest;
-use tests::process::{Program, Signal};
-use tests::scenario::on_own_stack;
+use tests::process::{Program, Service, Signal};
+use tests::scenario::{on_no_stack, on_own_stack};
 use tests::stack::{Options, STOP_LIMIT, Stack};
 use tests::wait::{SOON, eventually};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{ChildStdout, Command};
 
 const NOTHING: Options =
     Options { orchestrators: 0, workers: false, forced_outcomes: true, gateway_latency_ms: 0 };
@@ -132,6 +138,142 @@ fn a_fleet_changes_over_while_it_runs() {
             ensure!(api.letters_of(saga).await?.is_empty());
         }
         ensure!(slow.is_running());
+        Ok(())
+    });
+}
+
+/// A program that shares no code with this project.
+struct Python(tokio::process::Child);
+
+impl Python {
+    async fn start(
+        stack: &Stack,
+        stub: &StubRegistry,
+        answer: &str,
+    ) -> Result<(Self, tokio::io::Lines<BufReader<ChildStdout>>)> {
+        let python = std::env::var("TEST_PYTHON")?;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut child = Command::new(python)
+            .arg(root.join("python/participant.py"))
+            .args([
+                "--kafka",
+                &stack.kafka_settings().bootstrap_servers,
+                "--registry",
+                &stub.url(),
+                "--answer",
+                answer,
+            ])
+            .arg("--schemas")
+            .arg(root.join("../schemas/avro"))
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let out = child.stdout.take().context("its output")?;
+        let mut lines = BufReader::new(out).lines();
+        ensure!(lines.next_line().await?.as_deref() == Some("reading"), "it does not begin");
+        Ok((Self(child), lines))
+    }
+
+    async fn end(mut self) -> Result<()> {
+        Ok(self.0.kill().await?)
+    }
+}
+
+/// A booking whose payment Python takes: what Python said of it.
+async fn paid_by_python(
+    stack: &Stack,
+    lines: &mut tokio::io::Lines<BufReader<ChildStdout>>,
+) -> Result<String> {
+    let api = stack.api()?;
+    let saga = api.start_booking(&BookingRequest::default()).await?;
+    api.saga_is(saga, "completed").await?;
+    loop {
+        let line = lines.next_line().await?.context("it ended")?;
+        if let Some(said) = line.strip_prefix(&saga.to_string()) {
+            return Ok(said.trim().to_owned());
+        }
+    }
+}
+
+/// Runs where `TEST_PYTHON` names a Python with tests/python/requirements.txt; `.ci/python` makes one, and `.ci/run` says so.
+#[test]
+fn a_participant_in_python_reads_and_answers_both_formats() {
+    if std::env::var_os("TEST_PYTHON").is_none() {
+        eprintln!("not run: TEST_PYTHON names no Python; .ci/python makes one");
+        return;
+    }
+    on_own_stack(NOTHING, async |stack| {
+        let stub = StubRegistry::start().await;
+        stack.tell("SCHEMA_REGISTRY_URL", stub.url());
+        stack.tell("SCHEMA_REGISTRY_MODE", "register");
+        stack.start_worker(Program::BookingWorker)?;
+        let writes_ids = stack.start_orchestrator().await?;
+        let (python, mut lines) = Python::start(stack, &stub, "ids").await?;
+        assert_snapshot!(paid_by_python(stack, &mut lines).await?, @"");
+        python.end().await?;
+        let (python, mut lines) = Python::start(stack, &stub, "single-object").await?;
+        assert_snapshot!(paid_by_python(stack, &mut lines).await?, @"");
+        stack.tell("SCHEMA_REGISTRY_MODE", "read");
+        writes_ids.service.signal(Signal::Terminate)?;
+        writes_ids.service.ended(STOP_LIMIT).await?;
+        stack.start_orchestrator().await?;
+        assert_snapshot!(paid_by_python(stack, &mut lines).await?, @"");
+        python.end().await
+    });
+}
+
+/// What `orchestrator schemas VERB` prints, its first lines, and its exit code.
+async fn schemas(stub: &StubRegistry, verb: &str) -> Result<String> {
+    const SHOWN: usize = 3;
+    let folder = tests::process::log_folder()?;
+    let told = [("SCHEMA_REGISTRY_URL".to_owned(), stub.url())].into();
+    let service =
+        Service::start(Program::Orchestrator, &["schemas", verb], &told, &folder.join("program.log"))?;
+    let status = service.ended(SOON).await?;
+    let text = service.output()?;
+    std::fs::remove_dir_all(folder)?;
+    let lines = text.lines().take(SHOWN).collect::<Vec<_>>().join("\n");
+    Ok(format!("{lines}\nexit code {}", status.code().context("a signal")?))
+}
+
+#[test]
+fn a_release_is_held_against_the_registry_and_its_schemas_registered() {
+    on_no_stack(async || {
+        let stub = StubRegistry::start().await;
+        assert_snapshot!(schemas(&stub, "check").await?, @r"
+        all versions of 44 subjects can read each other
+        exit code 0
+        ");
+        assert_snapshot!(schemas(&stub, "diff").await?, @r"
+        accounts.AccountErased: the registry has no such subject
+        accounts.EraseAccount: the registry has no such subject
+        accounts.RequestErasure: the registry has no such subject
+        exit code 1
+        ");
+        assert_snapshot!(schemas(&stub, "register").await?, @r"
+        accounts.AccountErased.v1 is registered
+        accounts.EraseAccount.v1 is registered
+        accounts.RequestErasure.v1 is registered
+        exit code 0
+        ");
+        assert_snapshot!(schemas(&stub, "diff").await?, @r"
+        44 subjects are as they are here
+        exit code 0
+        ");
+        stub.put(
+            "saga.Refusal",
+            r#"{"type": "record", "name": "saga.Refusal", "fields": [{"name": "code", "type": "int"}]}"#,
+        );
+        let refused = schemas(&stub, "check").await?;
+        assert_eq!(schemas(&stub, "register").await?, refused);
+        assert_snapshot!(refused, @r"
+        saga.Refusal: saga.Refusal.v1 and version 2 of the registry cannot read each other: `code` was int and is string: keep its type, and add a new field with a default beside it
+        saga.Refusal: saga.Refusal.v1 and version 2 of the registry cannot read each other: `message` is new and has no default, so older messages cannot be read: give it a default
+        exit code 1
+        ");
+        stub.set_away(true);
+        let away = schemas(&stub, "check").await?;
+        ensure!(away.contains("SCHEMA_REGISTRY_URL") && away.ends_with("exit code 1"), "{away}");
         Ok(())
     });
 }
