@@ -209,15 +209,15 @@ fn a_participant_in_python_reads_and_answers_both_formats() {
         stack.start_worker(Program::BookingWorker)?;
         let writes_ids = stack.start_orchestrator().await?;
         let (python, mut lines) = Python::start(stack, &stub, "ids").await?;
-        assert_snapshot!(paid_by_python(stack, &mut lines).await?, @"");
+        assert_snapshot!(paid_by_python(stack, &mut lines).await?, @"ids 1000 EUR answered ids");
         python.end().await?;
         let (python, mut lines) = Python::start(stack, &stub, "single-object").await?;
-        assert_snapshot!(paid_by_python(stack, &mut lines).await?, @"");
+        assert_snapshot!(paid_by_python(stack, &mut lines).await?, @"ids 1000 EUR answered single-object");
         stack.tell("SCHEMA_REGISTRY_MODE", "read");
         writes_ids.service.signal(Signal::Terminate)?;
         writes_ids.service.ended(STOP_LIMIT).await?;
         stack.start_orchestrator().await?;
-        assert_snapshot!(paid_by_python(stack, &mut lines).await?, @"");
+        assert_snapshot!(paid_by_python(stack, &mut lines).await?, @"single-object 1000 EUR answered single-object");
         python.end().await
     });
 }
