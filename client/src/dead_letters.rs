@@ -126,7 +126,7 @@ pub struct RecordHeader {
 pub struct DecodedMessage {
     /// The Avro record that wrote it.
     pub message_type: String,
-    /// The version of that record.
+    /// The version of that record; 0: one that only the schema registry has.
     pub version: u32,
     /// The newest version that there is: an edited value is checked against that one.
     pub newest_version: u32,

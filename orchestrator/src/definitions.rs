@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use saga_defs::definition::{Definition, DefinitionError};
 use saga_defs::ids::DefinitionRef;
+use schemas::registry::Registry;
 use schemas::{Catalog, SchemaError};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
@@ -76,7 +77,7 @@ impl Definitions {
             let definition = Arc::new(definition);
             (definition.id.clone(), Entry { definition, registered_at: None, model_check: None })
         };
-        Self::knowing(definitions.into_iter().map(entry).collect())
+        Self::knowing(definitions.into_iter().map(entry).collect(), Catalog::shipped())
     }
 
     /// What ships as schemas and what the database has.
@@ -84,7 +85,20 @@ impl Definitions {
     /// # Errors
     /// Something published cannot be used, or the database does not answer.
     pub async fn open(store: &Store) -> Result<Self, PublishedError> {
-        let all = Self::knowing(BTreeMap::new());
+        Self::open_with(store, None).await
+    }
+
+    /// The same with a schema registry, whose ids messages are written with.
+    ///
+    /// # Errors
+    /// As [`Definitions::open`].
+    pub async fn open_with(store: &Store, registry: Option<Arc<Registry>>) -> Result<Self, PublishedError> {
+        let shipped = Catalog::shipped();
+        let shipped = match registry {
+            Some(registry) => Arc::new(shipped.with_registry(registry)),
+            None => shipped,
+        };
+        let all = Self::knowing(BTreeMap::new(), shipped);
         let rows = store.published().await?;
         let (published, trouble) = all.known.load().with(rows);
         if let Some(first) = trouble.into_iter().next() {
@@ -94,13 +108,8 @@ impl Definitions {
         Ok(all)
     }
 
-    fn knowing(entries: BTreeMap<DefinitionRef, Entry>) -> Self {
-        let published = Published {
-            entries,
-            catalog: Catalog::shipped(),
-            counts: Counts::default(),
-            stored: BTreeSet::new(),
-        };
+    fn knowing(entries: BTreeMap<DefinitionRef, Entry>, catalog: Arc<Catalog>) -> Self {
+        let published = Published { entries, catalog, counts: Counts::default(), stored: BTreeSet::new() };
         Self { known: Arc::new(ArcSwap::from_pointee(published)), looking: Arc::default() }
     }
 
@@ -127,6 +136,16 @@ impl Definitions {
     /// The schemas of all messages. A moment's picture: to be taken anew for each batch or request.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.known.load().catalog.clone()
+    }
+
+    /// The same, for reading one message: its schema is asked for first if it has an id of the registry that nobody has
+    /// seen yet.
+    pub async fn catalog_for(&self, message: Option<&[u8]>) -> Arc<Catalog> {
+        let catalog = self.catalog();
+        if let Some(registry) = catalog.registry() {
+            registry.learn(message).await;
+        }
+        catalog
     }
 
     /// All of it, as it is at this moment.

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod participants;
 mod program;
 pub mod registration;
+pub mod registry;
 pub mod retention;
 pub mod service;
 pub mod shards;

@@ -11,6 +11,7 @@ use participant::service::{
 use crate::asyncapi::command as asyncapi;
 use crate::check::command as check;
 use crate::config::{Config, all_settings};
+use crate::registry;
 use crate::service::{migrate, serve};
 use crate::shards;
 use crate::verify;
@@ -29,6 +30,7 @@ fn program() -> Program {
         .with_plain(asyncapi::command())
         .with(verify::command::command())
         .with(shards::command())
+        .with(registry::command())
 }
 
 async fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
@@ -53,6 +55,11 @@ async fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
         shards::NAME => {
             start_logging(LogFormat::default());
             shards::run(&WorkerSettings::read(&invocation.settings)?, &invocation.arguments).await?;
+        }
+        registry::NAME => {
+            start_logging(LogFormat::default());
+            let catalog = WorkerSettings::read_registered_catalog(&invocation.settings)?;
+            return registry::run(&catalog, &invocation.arguments).await;
         }
         other => bail!("there is no sub-command {other}"),
     }

@@ -13,6 +13,7 @@ use messaging::topics::{self, TopicError, TopicSpec};
 use saga_defs::check::Participants;
 use saga_defs::definition::{Definition, DefinitionError};
 use saga_defs::ids::DefinitionRef;
+use schemas::registry::ObtainError;
 
 use self::brought::{Brought, Grown, WrongSchema};
 use self::examine::{ModelCheck, Refusal};
@@ -60,6 +61,9 @@ pub enum RegisterError {
     /// Too many wait for the model check.
     #[error(transparent)]
     Crowded(#[from] Crowded),
+    /// The schema registry has no ids for its schemas.
+    #[error(transparent)]
+    Registry(#[from] ObtainError),
     /// The database did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -113,6 +117,7 @@ impl Registrar {
             let published = self.definitions.now();
             let mut grown = Grown::new(&published, &candidate.schemas);
             let schemas = std::mem::take(&mut grown.rows);
+            let catalog = grown.catalog.clone();
             let definition = self.read(&candidate.source, &published, grown, Purpose::Publish).await?;
             let id = definition.id.clone();
             let is_new = published.get(&id).is_none();
@@ -127,6 +132,10 @@ impl Registrar {
                 publication.definitions.push((id.clone(), candidate.source.clone(), json(&checked)));
             }
             if is_new || !publication.schemas.is_empty() {
+                // Before anybody writes them: from the first message on they are written as all others are.
+                if let Some(registry) = catalog.registry() {
+                    registry.obtain_more(&catalog).await?;
+                }
                 publication.audit.push(audit(&id, publication.schemas.len(), actor));
                 if !self.store.publish(&publication, published.counts()).await? {
                     continue;

@@ -8,8 +8,10 @@ use anyhow::Context;
 use messaging::topics::{self, TopicError};
 use migrations::apply;
 use migrations::orchestrator::Migrator;
+use participant::registry;
 use participant::service::{ServiceManager, open, wait_until_migrated};
 use saga_defs::ids::ShardCount;
+use schemas::registry::ObtainError;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -92,6 +94,10 @@ async fn serve_measured(
     // Not before its topics are there: what is published stays, and the topics it needs with it.
     let published = registrar.publish_plan(plan).await;
     published.map_err(|error| config::wrong_folder(&config.folders, error))?;
+    let waiting = |error: &ObtainError| tracing::warn!("waiting: {error}");
+    if registry::ready(&definitions.catalog(), &stop, waiting).await.is_err() {
+        return Ok(());
+    }
     let advertised: Arc<str> = advertised(&config, address).into();
     let reads =
         Reads::connect(&config.base.database_url).await.context("the API's connections to the database")?;
@@ -208,6 +214,7 @@ async fn look_after(
     };
     let fresh = definitions.clone().keep_fresh(store.clone(), stop.clone());
     let counted = count_backlog(reads, metrics, stop.clone());
+    let registered = keep_registered(definitions.clone(), stop.clone());
     let folded = tally::keep_folded(store.clone(), stop.clone());
     let followed = follow_clock(store.clone(), stop.clone());
     let stop = stop.clone();
@@ -217,8 +224,17 @@ async fn look_after(
         }
     };
     Ok(tokio::spawn(async move {
-        tokio::join!(fresh, folded, followed, retained, counted, kept);
+        tokio::join!(fresh, registered, folded, followed, retained, counted, kept);
     }))
+}
+
+/// Looks after the schema registry, where there is one: what others publish has its ids within seconds.
+async fn keep_registered(definitions: Definitions, stop: CancellationToken) {
+    let Some(registry) = definitions.catalog().registry().cloned() else { return };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = registry.keep(|| definitions.catalog()) => {}
+    }
 }
 
 /// Counts what waits for an operator, now and then. While the database is away the last count stays.
@@ -297,7 +313,8 @@ async fn watch(
 
 /// Knows what is published, and what is to be published of what ships and what stands in the folders.
 async fn registrar(config: &Config, store: &Store) -> anyhow::Result<(Registrar, Plan)> {
-    let definitions = Definitions::open(store).await?;
+    let registry = config.base.catalog.registry().cloned();
+    let definitions = Definitions::open_with(store, registry).await?;
     let (kafka, partitions) = (config.base.kafka.clone(), config.command_partitions);
     let registrar = Registrar::new(store.clone(), definitions, kafka, partitions, config.replication);
     match registrar.plan_folders(&config.folders).await {

@@ -95,6 +95,7 @@ mod outcome;
 mod outside;
 mod publisher;
 mod records;
+pub mod registry;
 mod retry;
 mod runtime;
 pub mod service;

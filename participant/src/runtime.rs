@@ -25,6 +25,7 @@ use crate::executor::Executor;
 use crate::handler::{ExternalHandler, Handler};
 use crate::outcome::Refusal;
 use crate::publisher::{Publication, Publisher, UNACKNOWLEDGED_BATCHES};
+use crate::registry;
 use crate::retry::{Stopped, Waits};
 use crate::vitals::{Membership, Vitals};
 
@@ -267,6 +268,8 @@ impl Participant {
     ) -> Result<(), ParticipantError> {
         let vitals = self.vitals.clone();
         vitals.has_database(&database);
+        vitals.has_registry(self.catalog.registry());
+        let _kept = registry::keep(&self.catalog);
         let Ok((producer, incarnation)) = self.prepare(kafka, &stop).await? else {
             return Ok(());
         };
@@ -345,6 +348,9 @@ impl Participant {
                 Next::Ended => return Served::ConsumerEnded,
             };
             pace.begin(Instant::now(), records.len());
+            if registry::learn(&executor.catalog, &records, stop).await.is_err() {
+                return Served::Stopped;
+            }
             let batch = Batch::read(records, &executor, &by_type, letters);
             let Ok(publication) = batch.answer(&executor, stop).await else {
                 return Served::Stopped;
@@ -362,13 +368,20 @@ impl Participant {
         }
     }
 
-    /// Waits for the broker and the topics; gives a producer that is ready, and the broker's incarnation.
+    /// Waits for the ids of all schemas, the broker and the topics; gives a producer that is ready, and the broker's incarnation.
     async fn prepare(
         &self,
         kafka: &KafkaSettings,
         stop: &CancellationToken,
     ) -> Result<Result<(AckedProducer, String), Stopped>, ParticipantError> {
         let producer = AckedProducer::start(kafka, LINGER).map_err(|source| self.kafka_error(source))?;
+        let waiting = |missing: &str| {
+            self.vitals.membership().waits_for(missing);
+            tracing::warn!(participant = %self.name, "waiting: {missing}");
+        };
+        if registry::ready(&self.catalog, stop, |error| waiting(&error.to_string())).await.is_err() {
+            return Ok(Err(Stopped));
+        }
         let commands = self.command_topic();
         let mut waits = Waits::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
@@ -377,10 +390,7 @@ impl Participant {
                     self.vitals.membership().waits_for("the group has not given it partitions yet");
                     return Ok(Ok((producer, incarnation)));
                 }
-                Err(missing) => {
-                    self.vitals.membership().waits_for(&missing);
-                    tracing::warn!(participant = %self.name, "waiting: {missing}");
-                }
+                Err(missing) => waiting(&missing),
             }
             if waits.wait(stop).await.is_err() {
                 return Ok(Err(Stopped));

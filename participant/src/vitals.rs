@@ -8,6 +8,7 @@ use messaging::meters::{Meters, MetersError, label};
 use messaging::{Consumer, Received};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram};
+use schemas::registry::Registry;
 use sea_orm::DatabaseConnection;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +45,8 @@ struct Life {
     database: Option<DatabaseConnection>,
     /// While the participant reads. Nobody else has it but the publisher.
     consumer: Option<Arc<Consumer>>,
+    /// The schema registry, where there is one.
+    registry: Option<Arc<Registry>>,
 }
 
 /// Where the participant stands with its consumer group. Apart from the rest: the consumer's own thread has it too, and would have
@@ -171,6 +174,7 @@ impl Vitals {
         let mut checks = vec![Check::database(self.database_trouble().await)];
         checks.extend(self.membership.checks());
         checks.extend(self.poll_age().map(Check::consumer));
+        checks.extend(self.life().registry.as_deref().map(Check::registry));
         checks.push(Check::stopping(self.stop.is_cancelled()));
         (judge("ready", &checks), checks)
     }
@@ -207,6 +211,11 @@ impl Vitals {
     /// This is the worker's database.
     pub(crate) fn has_database(&self, database: &DatabaseConnection) {
         self.life().database = Some(database.clone());
+    }
+
+    /// Schemas have the ids of this registry.
+    pub(crate) fn has_registry(&self, registry: Option<&Arc<Registry>>) {
+        self.life().registry = registry.cloned();
     }
 
     /// Where it stands with its group.

@@ -10,12 +10,16 @@ use saga_defs::Data;
 use serde_json::Value;
 
 use crate::avsc;
-use crate::codec::{self, DecodeError, Decoded, ENCODED_LIMIT_BYTES, EncodeError, Encoded, FieldProblem};
+use crate::codec::{self, ENCODED_LIMIT_BYTES, EncodeError, Encoded, FieldProblem};
 use crate::codec::{Encoder, HEADER_LEN, UnknownNames};
 use crate::compat;
+use crate::registry::Registry;
 use crate::shape::RecordShape;
 
+mod reading;
+mod registered;
 mod written;
+pub(crate) use registered::Entry;
 pub use written::{Unreadable, Written};
 
 /// Largest `.avsc` that is read.
@@ -84,6 +88,8 @@ shipped! {
 pub struct Catalog {
     messages: BTreeMap<Arc<str>, Message>,
     readings: HashMap<u64, Reading>,
+    /// Whose ids messages are written with, and which ids can be read.
+    registry: Option<Arc<Registry>>,
 }
 
 /// One record by its full name: all versions, by number.
@@ -95,6 +101,10 @@ struct Message {
 #[derive(Debug, Clone)]
 struct Version {
     origin: Arc<str>,
+    /// `<full name>.v<N>`.
+    key: Arc<str>,
+    /// The schema as it stands in its file.
+    text: Arc<str>,
     content: Arc<Value>,
     source: Arc<Value>,
     shape: Arc<RecordShape>,
@@ -308,11 +318,6 @@ impl Catalog {
         self.messages.get(full_name).is_some_and(|message| message.versions.contains_key(&version))
     }
 
-    /// Whether the schema that wrote this message is known. `true` also for what is no message at all.
-    pub fn knows_writer(&self, bytes: &[u8]) -> bool {
-        !matches!(self.reading(bytes), Err(DecodeError::UnknownFingerprint { .. }))
-    }
-
     /// The full names of all records, in order.
     pub fn message_types(&self) -> impl Iterator<Item = &str> {
         self.messages.keys().map(|name| &**name)
@@ -340,7 +345,7 @@ impl Catalog {
         };
         let shape = &version.shape;
         let mut out = Vec::with_capacity(HEADER_LEN + shape.fields.len() * FIELD_GUESS_BYTES);
-        out.extend_from_slice(&version.header);
+        self.begin(version, &mut out);
         match Encoder::new(out, ENCODED_LIMIT_BYTES, UnknownNames::Ignored).message(shape, fields) {
             Encoded::Bytes(bytes) => Ok(bytes),
             Encoded::Problems(problems) => {
@@ -365,39 +370,8 @@ impl Catalog {
         }
     }
 
-    /// Reads a message: its bytes say which version of which record wrote it; the fields are those of the newest version.
-    ///
-    /// # Errors
-    /// Whatever is wrong with the bytes, see [`DecodeError`].
-    pub fn decode(&self, bytes: &[u8]) -> Result<Decoded, DecodeError> {
-        let (reading, body) = self.reading(bytes)?;
-        let fields = codec::read_message(&reading.written, &reading.newest, body)?;
-        Ok(Decoded { message_type: reading.newest.full_name.clone(), fields })
-    }
-
-    /// As [`Self::decode`], for one type of message.
-    ///
-    /// # Errors
-    /// [`DecodeError::OtherType`] when it is another, or whatever is wrong with the bytes.
-    pub fn decode_as(&self, full_name: &str, bytes: &[u8]) -> Result<Data, DecodeError> {
-        let (reading, body) = self.reading(bytes)?;
-        if *reading.newest.full_name != *full_name {
-            let found = reading.newest.full_name.clone();
-            return Err(DecodeError::OtherType { expected: full_name.to_owned(), found });
-        }
-        codec::read_message(&reading.written, &reading.newest, body)
-    }
-
     fn newest(&self, full_name: &str) -> Option<&Version> {
         self.messages.get(full_name)?.versions.values().next_back()
-    }
-
-    fn reading<'b>(&self, bytes: &'b [u8]) -> Result<(&Reading, &'b [u8]), DecodeError> {
-        let (fingerprint, body) = codec::split(bytes)?;
-        match self.readings.get(&fingerprint) {
-            Some(reading) => Ok((reading, body)),
-            None => Err(DecodeError::UnknownFingerprint { fingerprint }),
-        }
     }
 
     fn add(&mut self, origin: &str, text: &str) -> Result<(), Vec<SchemaError>> {
@@ -438,6 +412,8 @@ impl Catalog {
         }
         let version = Version {
             origin: origin.into(),
+            key: format!("{name}.v{number}").into(),
+            text: text.into(),
             content: Arc::new(schema.content),
             source: Arc::new(schema.source),
             shape: Arc::new(schema.shape),

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use saga_defs::Data;
 
+use crate::registry::SchemaId;
+
 pub(crate) use decode::{Decoder, read_as_written, read_message};
 pub(crate) use encode::{Encoded, Encoder, UnknownNames};
 
@@ -30,6 +32,15 @@ pub(crate) const MAGIC_LEN: usize = 2;
 /// Magic and fingerprint.
 pub(crate) const HEADER_LEN: usize = 10;
 
+/// First byte of the wire format of schema registries.
+const REGISTERED_MAGIC: u8 = 0;
+
+/// Bytes before the id.
+pub(crate) const REGISTERED_MAGIC_LEN: usize = 1;
+
+/// Magic and id.
+pub(crate) const REGISTERED_LEN: usize = 5;
+
 /// The first ten bytes of every message that was written with the schema of this fingerprint.
 pub(crate) fn header(fingerprint: u64) -> [u8; HEADER_LEN] {
     let mut header = [0; HEADER_LEN];
@@ -38,18 +49,51 @@ pub(crate) fn header(fingerprint: u64) -> [u8; HEADER_LEN] {
     header
 }
 
-/// Splits a message into the fingerprint of its writer's schema and the body.
-pub(crate) fn split(bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
+/// What a message says of its writer's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// Its fingerprint.
+    Fingerprint(u64),
+    /// Its id in a registry.
+    Registered(SchemaId),
+}
+
+impl Writer {
+    /// How many bytes come before the body.
+    pub(crate) const fn header_len(self) -> usize {
+        match self {
+            Self::Fingerprint(_) => HEADER_LEN,
+            Self::Registered(_) => REGISTERED_LEN,
+        }
+    }
+}
+
+/// The first bytes of every message that was written with the schema of this id.
+pub(crate) fn registered_header(id: SchemaId) -> [u8; REGISTERED_LEN] {
+    let mut header = [REGISTERED_MAGIC; REGISTERED_LEN];
+    header[1..].copy_from_slice(&id.0.to_be_bytes());
+    header
+}
+
+/// Splits a message into what it says of its writer's schema, and the body.
+pub(crate) fn split(bytes: &[u8]) -> Result<(Writer, &[u8]), DecodeError> {
+    if bytes.first() == Some(&REGISTERED_MAGIC) {
+        let Some((head, body)) = bytes.split_first_chunk::<REGISTERED_LEN>() else {
+            return Err(DecodeError::TooShort { length: bytes.len(), header: REGISTERED_LEN });
+        };
+        let [_, id @ ..] = *head;
+        return Ok((Writer::Registered(SchemaId(u32::from_be_bytes(id))), body));
+    }
     if let Some(found) = bytes.first_chunk::<2>()
         && *found != MAGIC
     {
         return Err(DecodeError::WrongMagic { found: *found });
     }
     let Some((head, body)) = bytes.split_first_chunk::<HEADER_LEN>() else {
-        return Err(DecodeError::TooShort { length: bytes.len() });
+        return Err(DecodeError::TooShort { length: bytes.len(), header: HEADER_LEN });
     };
     let [_, _, fingerprint @ ..] = *head;
-    Ok((u64::from_le_bytes(fingerprint), body))
+    Ok((Writer::Fingerprint(u64::from_le_bytes(fingerprint)), body))
 }
 
 /// A message that was read.
@@ -109,10 +153,12 @@ fn in_one_line(problems: &[FieldProblem]) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Not even a header.
-    #[error("{length} bytes are too few for a message: its header alone has {HEADER_LEN}")]
+    #[error("{length} bytes are too few for a message: its header alone has {header}")]
     TooShort {
         /// How many bytes there are.
         length: usize,
+        /// How many bytes its header has.
+        header: usize,
     },
     /// It does not start as a message does.
     #[error("starts with {:02x} {:02x}, not with c3 01 as Avro's single-object encoding does", found[0], found[1])]
@@ -125,6 +171,32 @@ pub enum DecodeError {
     UnknownFingerprint {
         /// CRC-64-AVRO of the writer's schema.
         fingerprint: u64,
+    },
+    /// It has an id of a schema registry, and there is none.
+    #[error(
+        "is in the wire format of a schema registry (schema id {id}), and none is set: SCHEMA_REGISTRY_URL says where it is"
+    )]
+    NoRegistry {
+        /// The registry's id of the writer's schema.
+        id: SchemaId,
+    },
+    /// It has an id whose schema is not known.
+    #[error("the schema with the id {id} of the schema registry is not known: {why}")]
+    UnknownId {
+        /// The registry's id of the writer's schema.
+        id: SchemaId,
+        /// Why not.
+        why: Arc<str>,
+    },
+    /// The registry knows who wrote it, but no schema is known here to read it with.
+    #[error(
+        "is a {message_type} (schema id {id} of the schema registry), and no schema is known here by that name"
+    )]
+    UnknownRecord {
+        /// The registry's id of the writer's schema.
+        id: SchemaId,
+        /// The full name of its record.
+        message_type: Arc<str>,
     },
     /// It is a message of another type than the one asked for.
     #[error("is a {found}, not a {expected}")]
@@ -202,8 +274,8 @@ pub enum BodyFault {
     /// The value would take more memory than [`DECODED_LIMIT_BYTES`].
     #[error("the message takes more than {DECODED_LIMIT_BYTES} bytes of memory")]
     TooLarge,
-    /// The newest version has no place for what an older one wrote. Versions like that are refused when they are
-    /// loaded, so this is never seen.
-    #[error("the newest version cannot hold it")]
+    /// The newest version has no place for what another one wrote. Versions like that are refused when they are loaded, so
+    /// this is only seen of what somebody else has registered.
+    #[error("the newest version that is known here cannot hold what was written with another schema")]
     NoPlace,
 }

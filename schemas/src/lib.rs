@@ -49,7 +49,10 @@ mod catalog;
 mod codec;
 mod compat;
 mod messages;
+pub mod registry;
 mod shape;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use catalog::{Catalog, SOURCE_LIMIT_BYTES, SchemaError, Unreadable, Written};
 pub use codec::{

@@ -317,7 +317,7 @@ fn what_is_no_message_is_refused_by_its_header() {
     1 bytes are too few for a message: its header alone has 10
     9 bytes are too few for a message: its header alone has 10
     starts with 7b 22, not with c3 01 as Avro's single-object encoding does
-    starts with 00 00, not with c3 01 as Avro's single-object encoding does
+    is in the wire format of a schema registry (schema id 7), and none is set: SCHEMA_REGISTRY_URL says where it is
     no known schema has the fingerprint 0000000000000000
     saga.Refusal cannot be read: message: the bytes end too early
     saga.Refusal cannot be read: 1 bytes are left over after the last field

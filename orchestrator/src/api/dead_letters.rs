@@ -72,7 +72,8 @@ pub(crate) async fn list_letters(app: Arc<App>, asked: Asked) -> Answer {
 pub(crate) async fn get_letter(app: Arc<App>, asked: Asked) -> Answer {
     asked.no_query()?;
     let shown = find(&app, &asked).await?;
-    Ok(json(StatusCode::OK, &LetterView::of(shown, &app.api.definitions.catalog())))
+    let catalog = app.api.definitions.catalog_for(shown.row.record_value.as_deref()).await;
+    Ok(json(StatusCode::OK, &LetterView::of(shown, &catalog)))
 }
 
 async fn find(app: &App, asked: &Asked) -> Result<Shown, Problem> {
@@ -118,7 +119,8 @@ pub(crate) async fn redrive_letter(app: Arc<App>, asked: Asked, body: Body) -> A
         None => LetterVerb::Redrive { edit: None },
         Some(value) => {
             forced_allowed(&app, &value, "value")?;
-            LetterVerb::Redrive { edit: Some(edited(&app.api.definitions.catalog(), &letter, value)?) }
+            let catalog = app.api.definitions.catalog_for(letter.record_value.as_deref()).await;
+            LetterVerb::Redrive { edit: Some(edited(&catalog, &letter, value)?) }
         }
     };
     act(&app, &asked, &body, &letter, verb, reason).await
@@ -197,5 +199,6 @@ async fn act(
         }
     }
     let shown = find(app, asked).await?;
-    Ok(json(StatusCode::OK, &LetterView::of(shown, &app.api.definitions.catalog())))
+    let catalog = app.api.definitions.catalog_for(shown.row.record_value.as_deref()).await;
+    Ok(json(StatusCode::OK, &LetterView::of(shown, &catalog)))
 }

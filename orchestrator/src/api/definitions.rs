@@ -241,6 +241,12 @@ fn refused(error: RegisterError) -> Problem {
             let text = "the broker cannot be asked for the topics of the participants at the moment";
             Problem::new(Kind::Unavailable, text).retry_after(RETRY)
         }
+        RegisterError::Registry(error) if error.passes() => {
+            tracing::warn!(%error, "a definition could not be registered");
+            let text = "the schema registry cannot be asked for the ids of the schemas at the moment";
+            Problem::new(Kind::Unavailable, text).retry_after(RETRY)
+        }
+        RegisterError::Registry(_) => Problem::new(Kind::Refused, text),
         RegisterError::Contended | RegisterError::Crowded(_) => {
             Problem::new(Kind::Busy, text).retry_after(RETRY)
         }

@@ -111,7 +111,7 @@ pub(crate) struct HeaderView {
 pub(crate) struct DecodedView {
     /// The Avro record that wrote it.
     message_type: String,
-    /// The version of that record.
+    /// The version of that record; 0: one that only the schema registry has.
     version: u32,
     /// The newest version that there is: an edited value is checked against that one.
     newest_version: u32,
@@ -193,7 +193,12 @@ impl LetterView {
 impl DecodedView {
     fn of(found: Written) -> Self {
         let Written { message_type, version, newest, fields } = found;
-        Self { message_type: message_type.to_string(), version, newest_version: newest, value: fields }
+        Self {
+            message_type: message_type.to_string(),
+            version: version.unwrap_or(0),
+            newest_version: newest,
+            value: fields,
+        }
     }
 }
 

@@ -101,7 +101,7 @@ pub struct Api {
 
 /// Whether starts are taken by a service that is so, as `/readyz` says it.
 pub async fn is_ready(health: &EngineHealth, reads: &Reads) -> bool {
-    matches!(judge("ready", &ops::look(health, reads, false).await), Verdict::Is(_))
+    matches!(judge("ready", &ops::look(health, reads, None, false).await), Verdict::Is(_))
 }
 
 /// Whether a service that is so works at all, as `/livez` says it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use messaging::meters::PROMETHEUS_TEXT;
 use participant::service::health::{self, Verdict, judge};
+use schemas::registry::Registry;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -33,7 +34,7 @@ pub(crate) struct Health {
 /// One thing that was looked at.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Check {
-    /// `database`, `broker`, `backlog`, `shards`, `consumer` or `stopping`.
+    /// `database`, `broker`, `backlog`, `shards`, `consumer`, `stopping` or `registry`.
     name: &'static str,
     ok: bool,
     /// What was found.
@@ -64,24 +65,33 @@ pub(crate) async fn readyz(app: Arc<App>, asked: Asked) -> Answer {
     let verbose = query.flag("verbose");
     query.done()?;
     let health = app.api.engine.health();
-    let checks = look(&health, &app.api.reads, app.stop.is_cancelled()).await;
+    let catalog = app.api.definitions.catalog();
+    let registry = catalog.registry().map(|registry| &**registry);
+    let checks = look(&health, &app.api.reads, registry, app.stop.is_cancelled()).await;
     verdict("ready", checks, verbose)
 }
 
 /// Everything that readiness is about.
-pub(crate) async fn look(health: &EngineHealth, reads: &Reads, stopping: bool) -> Vec<health::Check> {
+pub(crate) async fn look(
+    health: &EngineHealth,
+    reads: &Reads,
+    registry: Option<&Registry>,
+    stopping: bool,
+) -> Vec<health::Check> {
     let database = match &health.database {
         Some(trouble) => Some(trouble.clone()),
         None => health::trouble(reads.ping()).await,
     };
-    vec![
+    let mut checks = vec![
         health::Check::database(database),
         broker(health),
         backlog(health),
         shards(health),
         health::Check::consumer(health.consumer_poll_age),
         health::Check::stopping(health.stopping || stopping),
-    ]
+    ];
+    checks.extend(registry.map(health::Check::registry));
+    checks
 }
 
 fn broker(health: &EngineHealth) -> health::Check {

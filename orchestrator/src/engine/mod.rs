@@ -10,6 +10,7 @@ pub mod clock;
 pub mod deliveries;
 pub mod environment;
 pub mod handle;
+pub mod intake;
 pub mod lane;
 pub mod participants;
 pub mod publisher;
@@ -121,7 +122,10 @@ impl Engine {
     /// # Errors
     /// When a Kafka setting is refused.
     pub async fn start(parts: EngineParts, kafka: &KafkaSettings) -> Result<Self, KafkaError> {
-        let bus = Bus::connect(kafka).await?;
+        let mut bus = Bus::connect(kafka).await?;
+        if let Some(registry) = parts.definitions.catalog().registry() {
+            bus.records = intake::learning(bus.records, registry.clone());
+        }
         let group = bus.group.clone();
         let (handle, lane) = assemble(parts, bus);
         let stop = CancellationToken::new();

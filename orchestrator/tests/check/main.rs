@@ -357,6 +357,8 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
       asyncapi  Prints the AsyncAPI document of the definitions that ship and those of a folder
       verify    Replays the journal and names each difference; the exit code is 1 if any is found
       shards    Shows what each shard reads, and lets one that stands still go on
+      schemas   Holds the schemas that ship and those of SCHEMAS_DIR against the registry of
+                SCHEMA_REGISTRY_URL
       help      Print this message or the help of the given subcommand(s)
 
     Options:
@@ -375,6 +377,20 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
               BROKER_INCARNATION]
           --schemas-dir <VALUE>
               A folder of further Avro schemas (*.avsc) [env: SCHEMAS_DIR]
+          --schema-registry-url <VALUE>
+              A Confluent schema registry, http(s)://HOST:PORT: messages are written with its ids
+              [default: none] [env: SCHEMA_REGISTRY_URL]
+          --schema-registry-user <VALUE>
+              Who asks the registry, with basic authentication [env: SCHEMA_REGISTRY_USER]
+          --schema-registry-password <VALUE>
+              The password of SCHEMA_REGISTRY_USER [env: SCHEMA_REGISTRY_PASSWORD]
+          --schema-registry-ca <VALUE>
+              A file of PEM certificates to trust for the registry, beside the system's [env:
+              SCHEMA_REGISTRY_CA]
+          --schema-registry-mode <VALUE>
+              read: messages are written without ids, for a change-over; write: with ids that somebody
+              has registered; register: what the registry lacks is registered at the start [default:
+              write] [env: SCHEMA_REGISTRY_MODE]
           --log-format <VALUE>
               auto (text on a terminal, else json), text or json [default: auto] [env: LOG_FORMAT]
           --topic-partitions <VALUE>

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemas::registry::Registry;
 use serde::Serialize;
 
 /// A consumer that has not polled for this long hangs: only a new process helps.
@@ -42,6 +43,12 @@ impl Check {
     /// Whether the consumer polls, by the time since it did.
     pub fn consumer(age: Duration) -> Self {
         Self::needed("consumer", age < DEAD_AFTER, format!("polled {:.1} s ago", age.as_secs_f64()))
+    }
+
+    /// Whether the schema registry answers and all schemas have its ids. Those that have go on without it.
+    pub fn registry(registry: &Registry) -> Self {
+        let (ok, detail) = registry.told();
+        Self::helpful("registry", ok, detail)
     }
 
     /// Whether the service is about to end.

@@ -8,6 +8,7 @@ mod manager;
 mod observed;
 mod probes;
 mod program;
+mod registry;
 mod settings;
 mod signals;
 mod traced;

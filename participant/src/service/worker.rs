@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use crate::runtime::EventTopics;
 use crate::service::logging::LogFormat;
+use crate::service::registry::{REGISTRY_SETTINGS, SCHEMA_REGISTRY_URL, registry};
 use crate::service::settings::{Setting, SettingError, Settings};
 
 pub(crate) const DATABASE_URL: &str = "DATABASE_URL";
@@ -25,7 +26,7 @@ const TOPIC_REPLICATION: &str = "TOPIC_REPLICATION";
 pub const METRICS_ADDR: &str = "METRICS_ADDR";
 
 /// The settings that [`WorkerSettings::read`] reads.
-pub const WORKER_SETTINGS: [Setting; 9] = [
+pub const WORKER_SETTINGS: [Setting; 14] = [
     Setting::new(DATABASE_URL, "This worker's own Postgres database, postgres://USER:PASSWORD@HOST/DATABASE")
         .secret_but(shown_database),
     Setting::new(KAFKA_BOOTSTRAP_SERVERS, "Kafka, HOST:PORT, several with commas").or("127.0.0.1:9092"),
@@ -35,6 +36,11 @@ pub const WORKER_SETTINGS: [Setting; 9] = [
         "Set by the local stack: Kafka is its embedded broker, and this its start",
     ),
     Setting::new(SCHEMAS_DIR, "A folder of further Avro schemas (*.avsc)"),
+    REGISTRY_SETTINGS[0],
+    REGISTRY_SETTINGS[1],
+    REGISTRY_SETTINGS[2],
+    REGISTRY_SETTINGS[3],
+    REGISTRY_SETTINGS[4],
     Setting::new(LOG_FORMAT, "auto (text on a terminal, else json), text or json").or("auto"),
     Setting::new(TOPIC_PARTITIONS, "The partitions of domain event topics that are created").or("8"),
     Setting::new(TOPIC_REPLICATION, "Their copies; -1 is the broker's default").or("-1"),
@@ -52,7 +58,7 @@ pub struct WorkerSettings {
     pub database_url: SecretString,
     /// Kafka.
     pub kafka: KafkaSettings,
-    /// The schemas of all messages.
+    /// The schemas of all messages; with the schema registry, if there is one.
     pub catalog: Arc<Catalog>,
     /// How log lines look.
     pub log_format: LogFormat,
@@ -103,6 +109,18 @@ impl WorkerSettings {
     /// It is missing or wrong.
     pub fn read_database_url(settings: &Settings) -> Result<SecretString, SettingError> {
         database_url(settings)
+    }
+
+    /// Only the schemas and their registry, for sub-commands that need no more.
+    ///
+    /// # Errors
+    /// One of their settings is wrong, or there is no registry.
+    pub fn read_registered_catalog(settings: &Settings) -> Result<Arc<Catalog>, SettingError> {
+        let catalog = catalog(settings)?;
+        match catalog.registry() {
+            Some(_) => Ok(catalog),
+            None => Err(settings.wrong(SCHEMA_REGISTRY_URL, "http://HOST:PORT or https://HOST:PORT")),
+        }
     }
 }
 
@@ -163,6 +181,14 @@ fn kafka(settings: &Settings) -> Result<KafkaSettings, SettingError> {
 }
 
 fn catalog(settings: &Settings) -> Result<Arc<Catalog>, SettingError> {
+    let plain = plain_catalog(settings)?;
+    Ok(match registry(settings)? {
+        Some(registry) => Arc::new(plain.with_registry(registry)),
+        None => plain,
+    })
+}
+
+fn plain_catalog(settings: &Settings) -> Result<Arc<Catalog>, SettingError> {
     let shipped = Catalog::shipped();
     let Some(dir) = settings.text(SCHEMAS_DIR) else { return Ok(shipped) };
     let wrong = |why: String| settings.wrong(SCHEMAS_DIR, format!("a folder of Avro schemas ({why})"));

@@ -20,6 +20,7 @@ mod participants;
 mod redrives;
 mod registration;
 mod requests;
+mod schema_registry;
 mod settings;
 mod starts;
 mod stopped;

@@ -40,12 +40,14 @@ async fn complaints(program: Program, wrong: &[(&str, Option<&str>)]) -> Result<
     Ok(lines.join("\n"))
 }
 
-const EVERYWHERE: [(&str, Option<&str>); 7] = [
+const EVERYWHERE: [(&str, Option<&str>); 9] = [
     ("DATABASE_URL", None),
     ("DATABASE_URL", Some("mysql://root:hidden@localhost/saga")),
     ("KAFKA_BOOTSTRAP_SERVERS", Some("localhost")),
     ("KAFKA_PROPERTIES", Some("/no/such/file")),
     ("SCHEMAS_DIR", Some("/no/such/folder")),
+    ("SCHEMA_REGISTRY_URL", Some("https://me:hidden@here")),
+    ("SCHEMA_REGISTRY_MODE", Some("yes")),
     ("LOG_FORMAT", Some("xml")),
     ("TOPIC_PARTITIONS", Some("0")),
 ];
@@ -60,6 +62,8 @@ fn that_every_program_has() {
         KAFKA_BOOTSTRAP_SERVERS: found "localhost", allowed: HOST:PORT, several with commas
         KAFKA_PROPERTIES: found "/no/such/file", allowed: a file of librdkafka properties (Kafka properties file /no/such/file: cannot be read)
         SCHEMAS_DIR: found "/no/such/folder", allowed: a folder of Avro schemas (schemas: cannot read /no/such/folder: No such file or directory (os error 2))
+        SCHEMA_REGISTRY_URL: found "https://***@here", allowed: http://HOST:PORT or https://HOST:PORT, with a path if need be, and no user, who is SCHEMA_REGISTRY_USER
+        SCHEMA_REGISTRY_MODE: found "yes", allowed: read, write or register
         LOG_FORMAT: found "xml", allowed: auto, text or json
         TOPIC_PARTITIONS: found "0", allowed: a number from 1 to 10000
         "#);

@@ -40,6 +40,7 @@ fn what_a_program_was_told_is_printed_with_where_that_comes_from() {
         let told = environment(&[
             ("DATABASE_URL_FILE", held.to_str().context("a path")?),
             ("PAYMENT_GATEWAY_URL", &format!("https://me:{SECRET}@bank:8443/{SECRET}?key={SECRET}")),
+            ("SCHEMA_REGISTRY_PASSWORD", SECRET),
         ]);
         let config = file.to_str().context("a path")?;
         let print = ["--config", config, "config", "print", "--topic-partitions", "12"];
@@ -52,6 +53,11 @@ fn what_a_program_was_told_is_printed_with_where_that_comes_from() {
         KAFKA_PROPERTIES -
         BROKER_INCARNATION -
         SCHEMAS_DIR -
+        SCHEMA_REGISTRY_URL -
+        SCHEMA_REGISTRY_USER -
+        SCHEMA_REGISTRY_PASSWORD (secret) environment
+        SCHEMA_REGISTRY_CA -
+        SCHEMA_REGISTRY_MODE write default
         LOG_FORMAT json file FOLDER/worker.toml
         TOPIC_PARTITIONS 12 flag
         TOPIC_REPLICATION -1 default
