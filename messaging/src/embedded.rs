@@ -5,7 +5,7 @@ mod damaged;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -178,11 +178,13 @@ impl Broker {
         self.cluster()?.create_topic(&topic.name, topic.partitions, 1).map_err(failed)
     }
 
-    /// Breaks all connections and accepts none, until [`Broker::up`].
+    /// Breaks all connections and accepts none, until [`Broker::up`]. Processes that this one starts meanwhile are to be
+    /// started by [`starting`].
     ///
     /// # Errors
     /// librdkafka refuses.
     pub fn down(&self) -> Result<(), BrokerError> {
+        let _nobody_starts = STARTING.write().unwrap_or_else(PoisonError::into_inner);
         self.fault("go down", |cluster| cluster.broker_down(ALL))?;
         *self.away.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Away { port: bound(&self.address).ok() });
@@ -262,6 +264,17 @@ impl Broker {
     fn cluster(&self) -> Result<MockCluster<'_, DefaultProducerContext>, BrokerError> {
         self.host.client().mock_cluster().ok_or(BrokerError::NoCluster)
     }
+}
+
+/// Held while a process is started.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Starts a process while no broker goes down. Between its fork and its first instruction a process has all that its parent
+/// has open, a broker's listening socket too; librdkafka closes that one and binds its port anew, and ends the program if
+/// it cannot.
+pub fn starting<T>(start: impl FnOnce() -> T) -> T {
+    let _none_goes_down = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    start()
 }
 
 /// The port, bound as librdkafka binds it, and not listened on: a client that looks for its broker would connect to this

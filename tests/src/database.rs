@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use local_postgres::TestServer;
+use messaging::embedded::starting;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database as Connect, DatabaseConnection, DbBackend, QueryResult,
     Statement, Value,
@@ -27,7 +28,7 @@ impl Database {
     /// # Errors
     /// It cannot be connected to.
     pub async fn fresh() -> Result<Self> {
-        Self::at(tokio::task::spawn_blocking(|| TestServer::shared().fresh_database()).await?).await
+        Self::at(tokio::task::spawn_blocking(|| starting(TestServer::shared).fresh_database()).await?).await
     }
 
     /// One that is there.

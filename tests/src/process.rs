@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use messaging::embedded::starting;
 
 use crate::wait::eventually;
 
@@ -250,7 +251,7 @@ fn spawn(command: Command) -> io::Result<Child> {
         let (requests, received) = channel::<Request>();
         std::thread::spawn(move || {
             for (mut command, answer) in received {
-                let _ = answer.send(command.spawn());
+                let _ = answer.send(starting(|| command.spawn()));
             }
         });
         Mutex::new(requests)

@@ -435,6 +435,8 @@ fn help_speaks_of_the_orchestrator_and_not_of_workers() {
               set it [default: nobody is believed, the audit says anonymous] [env: ACTOR_HEADER]
           --database-url-file <FILE>
               A file that holds DATABASE_URL instead [env: DATABASE_URL_FILE]
+          --schema-registry-password-file <FILE>
+              A file that holds SCHEMA_REGISTRY_PASSWORD instead [env: SCHEMA_REGISTRY_PASSWORD_FILE]
       -h, --help
               Print help
       -V, --version

@@ -62,6 +62,8 @@ async fn a_handler_that_says_not_now_to_one_command() {
 fn poison(stack: &Stack) -> Vec<(Record, &'static str, &'static str)> {
     let good = |note| stack.record(&put(new_saga(), note));
     let garbage = Record { value: Some(vec![0, 255, 7]), timestamp_ms: Some(1_700_000_000_123), ..good("x") };
+    let foreign_bytes = vec![7, 255, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9];
+    let strange = Record { value: Some(foreign_bytes), ..good("x") };
     let empty = Record { value: None, ..good("x") };
     let mut headless = good("x");
     headless.headers = [("only", Some("this")), ("and", None)].into_iter().collect::<Headers>();
@@ -73,7 +75,8 @@ fn poison(stack: &Stack) -> Vec<(Record, &'static str, &'static str)> {
     foreign.command_id = put(new_saga(), "x").id();
     let foreign = Record { headers: foreign.write(), ..good("x") };
     vec![
-        (garbage, "undecodable", "starts with 00 ff"),
+        (garbage, "undecodable", "3 bytes are too few"),
+        (strange, "undecodable", "starts with 07 ff"),
         (empty, "undecodable", "no value"),
         (headless, "undecodable", "header saga-id is missing"),
         (unheard, "unhandled", "shop.Unheard"),

@@ -1,10 +1,12 @@
 //! Many dead letters of one cause, sent again at a pace.
 
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
+use messaging::embedded::starting;
 use saga_defs::ids::SagaId;
 use serde_json::{Value, json};
 use tests::process::services_program;
@@ -166,7 +168,8 @@ fn two_orchestrators_share_the_letters_and_one_of_them_drives() {
 async fn sagactl(stack: &Stack, arguments: &[&str]) -> Result<(Option<i32>, String)> {
     let mut command = tokio::process::Command::new(services_program()?);
     command.arg("sagactl").args(arguments).env_clear().env("SAGACTL_URL", stack.api()?.base());
-    let output = command.stdin(std::process::Stdio::null()).output().await?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = starting(|| command.spawn())?.wait_with_output().await?;
     let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     println!("$ sagactl {}\n{err}{out}", arguments.join(" "));
     Ok((output.status.code(), out))

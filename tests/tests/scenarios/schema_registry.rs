@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use insta::assert_snapshot;
+use messaging::embedded::starting;
 use schemas::testing::StubRegistry;
 use tests::api::BookingRequest;
 use tests::process::{Program, Service, Signal};
@@ -153,7 +154,8 @@ impl Python {
     ) -> Result<(Self, tokio::io::Lines<BufReader<ChildStdout>>)> {
         let python = std::env::var("TEST_PYTHON")?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut child = Command::new(python)
+        let mut command = Command::new(python);
+        command
             .arg(root.join("python/participant.py"))
             .args([
                 "--kafka",
@@ -166,8 +168,8 @@ impl Python {
             .arg("--schemas")
             .arg(root.join("../schemas/avro"))
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
+            .kill_on_drop(true);
+        let mut child = starting(|| command.spawn())?;
         let out = child.stdout.take().context("its output")?;
         let mut lines = BufReader::new(out).lines();
         ensure!(lines.next_line().await?.as_deref() == Some("reading"), "it does not begin");
