@@ -103,7 +103,12 @@ impl ClientContext for LastError {
         if level as i32 <= RDKafkaLogLevel::Error as i32 {
             // After the name of the thread.
             let reason = line.split_once("]: ").map_or(line, |(_, reason)| reason);
-            self.said().failed = Some(reason.to_owned());
+            let failed = &mut self.said().failed;
+            // OpenSSL's own words come by themselves too, where librdkafka has told them already and does not repeat itself.
+            let words = reason.split_once(": ").map_or(reason, |(_, words)| words);
+            if !failed.as_ref().is_some_and(|before| before.contains(words)) {
+                *failed = Some(reason.to_owned());
+            }
         }
     }
 
@@ -118,3 +123,27 @@ impl ClientContext for LastError {
 }
 
 impl ConsumerContext for LastError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(lines: &[&str], told: &str) {
+        let last = LastError::default();
+        for line in lines {
+            last.log(RDKafkaLogLevel::Error, "FAIL", &format!("[thrd:x]: {line}"));
+        }
+        assert_eq!(last.take().as_deref(), Some(told));
+    }
+
+    #[test]
+    fn the_line_that_says_most_is_told() {
+        const LONG: &str =
+            "sasl_ssl://x: SSL handshake failed: error:0A000086: certificate verify failed: verify it";
+        const SHORT: &str = "sasl_ssl://x: error:0A000086: certificate verify failed";
+        check(&[LONG, SHORT], LONG);
+        check(&[SHORT, LONG], LONG);
+        check(&[LONG, SHORT, LONG], LONG);
+        check(&[LONG, "sasl_ssl://x: Connection refused"], "sasl_ssl://x: Connection refused");
+    }
+}

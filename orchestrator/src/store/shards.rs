@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use saga_defs::ids::{Shard, ShardCount};
-use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait};
+use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait, Value};
 use uuid::Uuid;
 
 use super::audit::AuditRow;
@@ -138,11 +138,10 @@ impl Store {
                        republish = s.republish OR mine.incarnation <> $3
                    FROM mine WHERE s.id = mine.id
                    RETURNING s.id, s.epoch, s.next_seq, s.published_seq, s.inbox_offset, s.open_from,
-                       s.republish, coalesce(s.inbox_topic <> $5, false) AS other_topic";
+                       s.republish, coalesce(s.inbox_topic <> $5, false) AS other_topic, s.ctid::text AS place";
         let values =
             vec![ids.into(), (&*owner.url).into(), incarnation.into(), owner.process.into(), inbox.into()];
-        let rows = self.db.query_all_raw(statement(sql, values)).await?;
-        rows.iter().map(claimed).collect()
+        self.claim_by(sql, values).await
     }
 
     /// Raises the epochs of shards that are still ours: waits for a commit that may be under way, keeps it from happening
@@ -161,8 +160,15 @@ impl Store {
                    UPDATE shard AS s SET epoch = s.epoch + 1
                    FROM mine WHERE s.id = mine.id
                    RETURNING s.id, s.epoch, s.next_seq, s.published_seq, s.inbox_offset, s.open_from,
-                       s.republish, false AS other_topic";
-        let rows = self.db.query_all_raw(statement(sql, vec![ids.into(), epochs.into()])).await?;
+                       s.republish, false AS other_topic, s.ctid::text AS place";
+        self.claim_by(sql, vec![ids.into(), epochs.into()]).await
+    }
+
+    async fn claim_by(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Claimed>, StoreError> {
+        let rows = self.db.query_all_raw(statement(sql, values)).await?;
+        let place = |row: &QueryResult| Ok((row.try_get("", "id")?, row.try_get("", "place")?));
+        let places: Vec<(i32, String)> = rows.iter().map(place).collect::<Result<_, StoreError>>()?;
+        self.committing.lock().await.places.seen(places);
         rows.iter().map(claimed).collect()
     }
 

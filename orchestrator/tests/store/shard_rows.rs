@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use orchestrator::store::Store;
 use orchestrator::store::audit::AuditRow;
 use orchestrator::store::commit::Committed;
-use orchestrator::store::shards::Claimant;
+use orchestrator::store::shards::{Claimant, Claimed};
 use saga_defs::ids::Shard;
 use saga_defs::time::Timestamp;
 use sea_orm::ConnectionTrait;
@@ -24,16 +25,57 @@ async fn a_commit_goes_straight_to_its_shards_rows() {
     let unique =
         "SELECT count(*) FROM pg_index WHERE indrelid = 'shard'::regclass AND (indisunique OR indisprimary)";
     assert_eq!(count(&store, unique).await, 0, "an update would look at all versions of its key");
-    // The server's statistics come a moment later.
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let updates = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'shard'";
-    while count(&store, updates).await < 100 {
-        assert!(Instant::now() < deadline, "the statistics do not show the commits");
-    }
-    let fetched =
-        "SELECT coalesce(sum(idx_scan), 0)::bigint FROM pg_stat_user_indexes WHERE relname = 'shard'";
-    let scans = count(&store, fetched).await;
+    let scans = lookups(&store, 100).await;
     assert!(scans < 50, "50 commits looked their rows up {scans} times");
+}
+
+/// Once its dead versions fill more pages than the server samples, there is no row in the statistics. The way over the
+/// index looks cheap then, and walks over all versions.
+#[tokio::test]
+async fn a_commit_goes_straight_to_its_rows_whatever_the_statistics_say() {
+    let store = store().await;
+    let mut held = claim(&store, &[0, 1, 2, 3], "first").await;
+    let nothing = "UPDATE pg_class SET reltuples = 0, relpages = 40000 WHERE oid = 'shard'::regclass";
+    store.connection().execute_unprepared(nothing).await.unwrap();
+    for _ in 0..50 {
+        assert_eq!(store.commit(&batch(&held, 1)).await.unwrap(), Committed::Yes);
+        held.iter_mut().for_each(|claim| claim.next_seq += 1);
+    }
+    let scans = lookups(&store, 200).await;
+    assert!(scans < 50, "50 commits looked their rows up {scans} times");
+}
+
+/// Whoever takes shards over has seen where their rows lie.
+#[tokio::test]
+async fn after_a_claim_nothing_is_looked_up() {
+    let (claimed, committed) = (store().await, store().await);
+    for (store, commits) in [(&claimed, false), (&committed, true)] {
+        let commit = async |held: &[Claimed]| {
+            if commits {
+                assert_eq!(store.commit(&batch(held, 1)).await.unwrap(), Committed::Yes);
+            }
+        };
+        for _ in 0..30 {
+            let held = claim(store, &[0, 1, 2, 3], "first").await;
+            commit(&held).await;
+            let epochs: Vec<_> = held.iter().map(|claim| (claim.shard, claim.epoch)).collect();
+            commit(&store.renew(&epochs).await.unwrap()).await;
+        }
+    }
+    let (before, after) = (lookups(&claimed, 240).await, lookups(&committed, 480).await);
+    assert!(after <= before, "{before} look-ups without a commit after each claim, {after} with one");
+}
+
+/// How often the rows were looked up by their key, as soon as the server's statistics show so many updates; they come a
+/// moment later.
+async fn lookups(store: &Store, updates: i64) -> i64 {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let seen = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'shard'";
+    while count(store, seen).await < updates {
+        assert!(Instant::now() < deadline, "the statistics do not show the updates");
+    }
+    let scans = "SELECT coalesce(sum(idx_scan), 0)::bigint FROM pg_stat_user_indexes WHERE relname = 'shard'";
+    count(store, scans).await
 }
 
 #[tokio::test]
