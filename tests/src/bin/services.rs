@@ -4,6 +4,12 @@
 use std::env;
 use std::process::ExitCode;
 
+use tikv_jemallocator::Jemalloc;
+
+/// The system's costs a saga a quarter more of the orchestrator (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
 fn main() -> ExitCode {
     tests::services::main(env::args_os().skip(1).collect())
 }
