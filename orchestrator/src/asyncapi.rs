@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use saga_defs::definition::{Definition, Step, StepKind};
 use saga_defs::ids::Direction;
-use schemas::Catalog;
+use schemas::{Catalog, is_topic};
 use serde_json::{Map, Value, json};
 
 use crate::dead_letters::ingest;
@@ -36,8 +36,6 @@ const UNDONE: &str = "saga.Undone";
 const TOLD: [&str; 2] = ["saga.SagaStarted", "saga.SagaEnded"];
 /// The name of the one message that is no Avro record of its own.
 const LETTER: &str = "dead-letter";
-/// The longest name of a topic that Kafka allows, in bytes.
-const MAX_TOPIC_BYTES: usize = 249;
 
 /// How many partitions topics have, where that is known. `None`: on paper.
 #[derive(Clone, Copy, Debug, Default)]
@@ -360,9 +358,4 @@ fn references<T: AsRef<str>>(topic: &str, messages: impl IntoIterator<Item = T>)
 /// What its author says of a record beside its fields.
 fn attribute<'a>(catalog: &'a Catalog, record: &str, name: &str) -> Option<&'a str> {
     catalog.source(record)?.1.get(name)?.as_str()
-}
-
-fn is_topic(text: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=MAX_TOPIC_BYTES).contains(&text.len()) && text.bytes().all(legal) && text != "." && text != ".."
 }

@@ -78,6 +78,19 @@ pub fn all_settings() -> Vec<Setting> {
 }
 
 /// What a setting that every service has means here, where it is not what it means to a worker.
+/// Only the folder of further definitions, for sub-commands that need no more.
+///
+/// # Errors
+/// There is no such folder.
+pub(crate) fn definitions_dir(settings: &Settings) -> Result<Option<PathBuf>, SettingError> {
+    match settings.text(DEFINITIONS_DIR).map(PathBuf::from) {
+        Some(folder) if !folder.is_dir() => {
+            Err(settings.wrong(DEFINITIONS_DIR, "a folder of definitions (*.toml)"))
+        }
+        folder => Ok(folder),
+    }
+}
+
 fn in_own_words(setting: Setting) -> Setting {
     match setting.name {
         "DATABASE_URL" => setting
@@ -149,12 +162,7 @@ impl Config {
             replication: base.event_topics.replication,
             folders: Folders {
                 shipped: settings.read(SHIPPED_DEFINITIONS, &allowed_shipped(), chosen)?,
-                definitions: match settings.text(DEFINITIONS_DIR).map(PathBuf::from) {
-                    Some(folder) if !folder.is_dir() => {
-                        return Err(settings.wrong(DEFINITIONS_DIR, "a folder of definitions (*.toml)"));
-                    }
-                    folder => folder,
-                },
+                definitions: definitions_dir(settings)?,
                 schemas: settings.text(SCHEMAS_DIR).map(PathBuf::from),
             },
             retention_days: settings

@@ -261,6 +261,8 @@ impl Published {
                 Err(source) => trouble.push(PublishedError::Definition { definition: row.id, source }),
             }
         }
+        // All of them again: a schema may have come that answers what an older definition asks.
+        all.catalog = Arc::new(all.catalog.with_definitions(all.all()));
         (all, trouble)
     }
 }

@@ -10,7 +10,7 @@ use participant::service::{
 
 use crate::asyncapi::command as asyncapi;
 use crate::check::command as check;
-use crate::config::{Config, all_settings};
+use crate::config::{self, Config, all_settings};
 use crate::registry;
 use crate::service::{migrate, serve};
 use crate::shards;
@@ -59,7 +59,8 @@ async fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
         registry::NAME => {
             start_logging(LogFormat::default());
             let catalog = WorkerSettings::read_registered_catalog(&invocation.settings)?;
-            return registry::run(&catalog, &invocation.arguments).await;
+            let folder = config::definitions_dir(&invocation.settings)?;
+            return registry::run(&catalog, folder.as_deref(), &invocation.arguments).await;
         }
         other => bail!("there is no sub-command {other}"),
     }

@@ -134,7 +134,7 @@ impl Registrar {
             if is_new || !publication.schemas.is_empty() {
                 // Before anybody writes them: from the first message on they are written as all others are.
                 if let Some(registry) = catalog.registry() {
-                    registry.obtain_more(&catalog).await?;
+                    registry.obtain_more(&catalog.with_definitions([&definition])).await?;
                 }
                 publication.audit.push(audit(&id, publication.schemas.len(), actor));
                 if !self.store.publish(&publication, published.counts()).await? {

@@ -11,7 +11,7 @@ use messaging::{
     AckedProducer, Assignments, Consumer, ConsumerEvent, ConsumerLimits, KafkaError, KafkaSettings,
     PublishError, Received, StartAt, WarmUpError,
 };
-use schemas::Catalog;
+use schemas::{Catalog, INBOX};
 use sea_orm::DatabaseConnection;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -129,6 +129,8 @@ pub struct Builder {
     participant: Participant,
     /// Every message that must have a schema.
     messages: Vec<String>,
+    /// Where they go.
+    topics: Vec<(String, String)>,
     twice: Option<String>,
 }
 
@@ -190,7 +192,10 @@ impl Builder {
         let catalog = &self.participant.catalog;
         match self.messages.into_iter().find(|name| catalog.record(name).is_none()) {
             Some(message_type) => Err(BuildError::NoSchema { participant, message_type }),
-            None => Ok(self.participant),
+            None => {
+                let catalog = Arc::new(catalog.with_topics(self.topics));
+                Ok(Participant { catalog, ..self.participant })
+            }
         }
     }
 
@@ -201,13 +206,16 @@ impl Builder {
         handler: AnyHandler,
     ) -> Self {
         let at = self.participant.handlers.len();
+        let commands_on = self.participant.command_topic();
         for command in commands {
+            self.topics.push((command.clone(), commands_on.clone()));
             if self.participant.by_type.insert(command.clone(), at).is_some() {
                 self.twice = Some(command.clone());
             }
             self.messages.push(command);
         }
         self.participant.handlers.push(handler);
+        self.topics.extend(replies.map(|reply| (reply.to_owned(), INBOX.to_owned())));
         self.messages.extend(replies.map(str::to_owned));
         self
     }
@@ -246,7 +254,7 @@ impl Participant {
             call_timeout: CALL_TIMEOUT,
             vitals: Vitals::unseen(),
         };
-        Builder { participant, messages: vec![Refusal::NAME.to_owned()], twice: None }
+        Builder { participant, messages: vec![Refusal::NAME.to_owned()], topics: Vec::new(), twice: None }
     }
 
     /// The topic that its commands come from.

@@ -1,6 +1,6 @@
 //! All schemas: every version of every record, found by name for writing and by fingerprint for reading.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,10 @@ use crate::shape::RecordShape;
 
 mod reading;
 mod registered;
+mod topics;
 mod written;
 pub(crate) use registered::Entry;
+pub use topics::{INBOX, is_topic};
 pub use written::{Unreadable, Written};
 
 /// Largest `.avsc` that is read.
@@ -88,6 +90,8 @@ shipped! {
 pub struct Catalog {
     messages: BTreeMap<Arc<str>, Message>,
     readings: HashMap<u64, Reading>,
+    /// Topics that records go to, beside those that schemas name themselves.
+    carried: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// Whose ids messages are written with, and which ids can be read.
     registry: Option<Arc<Registry>>,
 }
@@ -228,11 +232,15 @@ impl Catalog {
         SHIPPED
     }
 
-    /// The schemas that come with this crate, parsed once.
+    /// The schemas that come with this crate, parsed once, and the topics to which the definitions that ship send them.
     pub fn shipped() -> Arc<Self> {
         static SHIPPED_CATALOG: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
             let sources = SHIPPED.iter().map(|(origin, text)| ((*origin).to_owned(), (*text).to_owned()));
-            Arc::new(Catalog::default().with_sources(sources).expect("the tests of this crate load them"))
+            let catalog =
+                Catalog::default().with_sources(sources).expect("the tests of this crate load them");
+            let definitions: Vec<_> =
+                saga_defs::shipped().iter().map(saga_defs::Shipped::definition).collect();
+            Arc::new(catalog.with_definitions(&definitions))
         });
         Arc::clone(&SHIPPED_CATALOG)
     }

@@ -54,7 +54,7 @@ mod shape;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use catalog::{Catalog, SOURCE_LIMIT_BYTES, SchemaError, Unreadable, Written};
+pub use catalog::{Catalog, INBOX, SOURCE_LIMIT_BYTES, SchemaError, Unreadable, Written, is_topic};
 pub use codec::{
     BodyFault, DECODED_LIMIT_BYTES, DecodeError, Decoded, ENCODED_LIMIT_BYTES, EncodeError, FieldProblem,
 };

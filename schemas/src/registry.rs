@@ -5,8 +5,9 @@
 //! ([`Registry::obtain`]) and kept for as long as it lives. A message with an id that was never seen is asked for before
 //! its batch is read ([`Registry::learn`]), in bounded time; what is not learned then is unreadable, for a while.
 //!
-//! The subject of a schema is its record's full name (TopicRecordName without the topic, since a record means the same in
-//! each: what Confluent calls `RecordNameStrategy`), its compatibility `FULL_TRANSITIVE`, which is this crate's own rule.
+//! The subject of a schema is `<topic>-<its record's full name>` (what Confluent calls `TopicRecordNameStrategy`), its
+//! compatibility `FULL_TRANSITIVE`, which is this crate's own rule. A record of several topics has several subjects and one
+//! id; one of no topic that the catalog knows ([`Catalog::topics`]) has neither, and is written in single-object encoding.
 
 mod client;
 mod compare;
@@ -169,8 +170,8 @@ impl Registry {
         }
     }
 
-    /// Gets the ids of all schemas of a catalog that have none yet, from the registry or, if they are to be registered,
-    /// by registering them, each record's versions in order.
+    /// Gets the ids of all schemas of a catalog that have none yet, under each of their subjects, from the registry or, if
+    /// they are to be registered, by registering them, each subject's versions in order.
     ///
     /// # Errors
     /// Some have none. Those that have keep them. Never in [`Mode::Read`], where nothing is asked.
@@ -195,14 +196,11 @@ impl Registry {
         if self.mode == Mode::Read {
             return Ok(());
         }
-        let lacking = catalog.entries().filter(|entry| self.ids.of_writer(&entry.key).is_none());
-        let mut subjects: Vec<Vec<Entry>> = Vec::new();
-        for entry in lacking {
-            match subjects.last_mut() {
-                Some(subject) if subject[0].name == entry.name => subject.push(entry),
-                _ => subjects.push(vec![entry]),
-            }
-        }
+        let subjects = catalog.subjects().map(|mut entries| {
+            entries.retain(|entry| !self.ids.is_placed(entry));
+            entries
+        });
+        let subjects: Vec<Vec<Entry>> = subjects.filter(|entries| !entries.is_empty()).collect();
         let mut asked = stream::iter(subjects.into_iter().map(|entries| self.obtain_subject(entries)))
             .buffer_unordered(AT_ONCE);
         let (mut missing, mut failed) = (Vec::new(), None);
@@ -227,17 +225,17 @@ impl Registry {
         }
     }
 
-    /// The ids of one record's versions; gives the versions that the registry lacks and that nobody registers here.
+    /// The ids of one subject's versions; gives the versions that the registry lacks and that nobody registers here.
     async fn obtain_subject(&self, entries: Vec<Entry>) -> Result<Vec<String>, ObtainError> {
         let mut missing = Vec::new();
         for entry in entries {
-            let failed = |source| ObtainError::Registry { schema: entry.key.to_string(), source };
-            let id = match self.client.look_up(&entry.name, &entry.text).await {
+            let failed = |source| ObtainError::Registry { schema: entry.place.to_string(), source };
+            let id = match self.client.look_up(&entry.subject, &entry.text).await {
                 Ok(id) => id,
                 Err(error) if error.is_missing() => match self.mode {
                     Mode::Register => self.register_one(&entry).await.map_err(failed)?,
                     Mode::Read | Mode::Write => {
-                        missing.push(entry.key.to_string());
+                        missing.push(entry.place.to_string());
                         continue;
                     }
                 },
@@ -249,8 +247,8 @@ impl Registry {
     }
 
     async fn register_one(&self, entry: &Entry) -> Result<SchemaId, RegistryError> {
-        self.client.demand_compatibility(&entry.name).await?;
-        self.client.register(&entry.name, &entry.text).await
+        self.client.demand_compatibility(&entry.subject).await?;
+        self.client.register(&entry.subject, &entry.text).await
     }
 
     /// Registers every schema of a catalog that the registry lacks, and sets the compatibility of every subject; gives
@@ -260,16 +258,16 @@ impl Registry {
     /// The registry did not answer, or refused one. Those before it stay registered.
     pub async fn register(&self, catalog: &Catalog) -> Result<Vec<String>, ObtainError> {
         let mut new = Vec::new();
-        for entry in catalog.entries() {
-            let failed = |source| ObtainError::Registry { schema: entry.key.to_string(), source };
-            let id = match self.client.look_up(&entry.name, &entry.text).await {
+        for entry in catalog.subjects().flatten() {
+            let failed = |source| ObtainError::Registry { schema: entry.place.to_string(), source };
+            let id = match self.client.look_up(&entry.subject, &entry.text).await {
                 Ok(id) => {
-                    self.client.demand_compatibility(&entry.name).await.map_err(failed)?;
+                    self.client.demand_compatibility(&entry.subject).await.map_err(failed)?;
                     id
                 }
                 Err(error) if error.is_missing() => {
                     let id = self.register_one(&entry).await.map_err(failed)?;
-                    new.push(entry.key.to_string());
+                    new.push(entry.place.to_string());
                     id
                 }
                 Err(error) => return Err(failed(error)),
@@ -279,7 +277,7 @@ impl Registry {
         Ok(new)
     }
 
-    /// Holds a catalog against the registry: a report for each record, in order of name. Changes nothing there.
+    /// Holds a catalog against the registry: a report for each subject, in order of record and topic. Changes nothing there.
     ///
     /// # Errors
     /// The registry did not answer, or refused.

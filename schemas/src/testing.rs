@@ -2,7 +2,6 @@
 //! says what it was asked.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
@@ -12,9 +11,14 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use reqwest::Url;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
 
 use crate::avsc;
 use crate::compat;
@@ -26,7 +30,7 @@ const DEFAULT_RULE: &str = "BACKWARD";
 
 /// A running registry. It ends when it is dropped.
 pub struct StubRegistry {
-    address: SocketAddr,
+    url: String,
     state: Arc<Mutex<State>>,
     serving: AbortHandle,
 }
@@ -59,21 +63,56 @@ impl StubRegistry {
     /// # Panics
     /// No port can be listened on.
     pub async fn start() -> Self {
+        Self::listening(None).await
+    }
+
+    /// The same over TLS, with this certificate (PEM, of `localhost`) and its key.
+    ///
+    /// # Panics
+    /// No port can be listened on, or certificate and key are none.
+    pub async fn start_over_tls(certificate: &str, key: &str) -> Self {
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(ring)
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("they belong together");
+        Self::listening(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn listening(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let state: Arc<Mutex<State>> = Arc::default();
         let shared = state.clone();
+        let url = match &tls {
+            Some(_) => format!("https://localhost:{}", address.port()),
+            None => format!("http://{address}"),
+        };
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, shared.clone()));
+                let (shared, tls) = (shared.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, shared).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, shared).await;
+                            }
+                        }
+                    }
+                });
             }
         });
-        Self { address, state, serving: serving.abort_handle() }
+        Self { url, state, serving: serving.abort_handle() }
     }
 
     /// Its address, as `SCHEMA_REGISTRY_URL` takes it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// The same, read.
@@ -124,7 +163,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<State>>) {
     if lock(&state).away {
         return;
     }

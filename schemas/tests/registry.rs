@@ -10,14 +10,13 @@ use schemas::{Catalog, Data, DecodeError};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-const ORDER_1: &str =
-    r#"{"type": "record", "name": "test.Order", "fields": [{"name": "id", "type": "string"}]}"#;
-const ORDER_2: &str = r#"{"type": "record", "name": "test.Order", "fields": [
+const ORDER_1: &str = r#"{"type": "record", "name": "test.Order", "topic": "orders", "fields": [{"name": "id", "type": "string"}]}"#;
+const ORDER_2: &str = r#"{"type": "record", "name": "test.Order", "topic": "orders", "fields": [
     {"name": "id", "type": "string"}, {"name": "priority", "type": "int", "default": 3}]}"#;
-const ORDER_3: &str = r#"{"type": "record", "name": "test.Order", "fields": [
+const ORDER_3: &str = r#"{"type": "record", "name": "test.Order", "topic": "orders", "fields": [
     {"name": "id", "type": "string"}, {"name": "note", "type": "string", "default": "none"}]}"#;
 /// No default, so the others cannot be read as it.
-const ORDER_WRONG: &str = r#"{"type": "record", "name": "test.Order", "fields": [
+const ORDER_WRONG: &str = r#"{"type": "record", "name": "test.Order", "topic": "orders", "fields": [
     {"name": "id", "type": "string"}, {"name": "weight", "type": "int"}]}"#;
 
 fn catalog(versions: &[&str]) -> Catalog {
@@ -88,18 +87,142 @@ async fn who_only_reads_ids_writes_none_and_needs_none() {
 }
 
 #[tokio::test]
-async fn schemas_are_registered_once_under_the_records_name_and_the_full_rule() {
+async fn schemas_are_registered_once_under_topic_and_record_and_the_full_rule() {
     let stub = StubRegistry::start().await;
     registered(&stub, &[ORDER_1, ORDER_2]).await;
-    assert_eq!(stub.subjects(), [("test.Order".to_owned(), 2)]);
-    assert_eq!(stub.rule("test.Order").as_deref(), Some("FULL_TRANSITIVE"));
+    assert_eq!(stub.subjects(), [("orders-test.Order".to_owned(), 2)]);
+    assert_eq!(stub.rule("orders-test.Order").as_deref(), Some("FULL_TRANSITIVE"));
     stub.asked();
     // Another process finds them, and needs no leave to register. It asks once for each.
     let other = registry(&stub, Mode::Write);
     let catalog = catalog(&[ORDER_1, ORDER_2]);
     other.obtain(&catalog).await.unwrap();
     other.obtain(&catalog).await.unwrap();
-    assert_eq!(stub.asked(), ["POST /subjects/test.Order", "POST /subjects/test.Order"]);
+    assert_eq!(stub.asked(), ["POST /subjects/orders-test.Order", "POST /subjects/orders-test.Order"]);
+}
+
+/// A step, and what undoes it.
+const PACKING: &str = r#"
+name = "packing"
+version = 1
+input = "test.Packing"
+
+[[step]]
+name = "pack"
+participant = "depot"
+kind = "compensatable"
+command = "test.Order"
+reply = "test.Packed"
+compensation = "test.Unpack"
+timeout = "1m"
+retry = { max_attempts = 3, initial = "1s", max = "5s" }
+"#;
+
+#[tokio::test]
+async fn a_record_of_several_topics_has_several_subjects_and_one_id() {
+    let stub = StubRegistry::start().await;
+    let registry = registry(&stub, Mode::Register);
+    let known = catalog(&[ORDER_1]).with_registry(registry.clone());
+    registry.obtain(&known).await.unwrap();
+    let more = known.with_topics([("test.Order".to_owned(), "depot.commands".to_owned())]);
+    stub.asked();
+    registry.obtain(&more).await.unwrap();
+    registry.obtain(&more).await.unwrap();
+    assert_eq!(
+        stub.asked(),
+        [
+            "POST /subjects/depot.commands-test.Order",
+            "PUT /config/depot.commands-test.Order",
+            "POST /subjects/depot.commands-test.Order/versions"
+        ],
+        "what has an id is asked for under its new subject alone"
+    );
+    assert_eq!(
+        stub.subjects(),
+        [("depot.commands-test.Order".to_owned(), 1), ("orders-test.Order".to_owned(), 1)]
+    );
+    assert_eq!(stub.rule("depot.commands-test.Order").as_deref(), Some("FULL_TRANSITIVE"));
+    assert_eq!(more.encode("test.Order", &data(json!({ "id": "a" }))).unwrap()[..5], [0, 0, 0, 0, 1]);
+    assert_eq!(registry.told().1, "answers; 1 schemas have ids");
+}
+
+#[tokio::test]
+async fn a_record_of_no_known_topic_is_not_asked_for_and_has_no_id() {
+    let stub = StubRegistry::start().await;
+    let registry = registry(&stub, Mode::Write);
+    let homeless = ORDER_1.replace(r#""topic": "orders", "#, "");
+    let known = catalog(&[&homeless]).with_registry(registry.clone());
+    assert_eq!(known.without_topic().collect::<Vec<_>>(), ["test.Order"]);
+    registry.obtain(&known).await.unwrap();
+    assert_eq!(stub.asked(), [""; 0]);
+    assert_eq!(known.encode("test.Order", &data(json!({ "id": "a" }))).unwrap()[..2], [0xC3, 1]);
+}
+
+#[test]
+fn definitions_and_schemas_say_where_records_go() {
+    let unpacked = r#"{"type": "record", "name": "test.Unpacked", "answers": "test.Unpack", "fields": []}"#;
+    let unpack = r#"{"type": "record", "name": "test.Unpack", "fields": []}"#;
+    let sources = [unpacked, unpack].map(|text| (String::new(), text.to_owned()));
+    let definition = saga_defs::definition::Definition::parse(PACKING).expect("a definition");
+    let known = catalog(&[ORDER_1]).with_sources(sources).unwrap().with_definitions([&definition]);
+    let topics = |catalog: &Catalog| {
+        let line = |name: &str| {
+            let topics: Vec<String> = catalog.topics(name).iter().map(ToString::to_string).collect();
+            format!("{name}: {}", topics.join(" ")).trim_end().to_owned()
+        };
+        catalog.message_types().map(line).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(topics(&known), @r"
+    test.Order: depot.commands orders
+    test.Unpack: depot.commands
+    test.Unpacked: saga.inbox
+    ");
+    insta::assert_snapshot!(topics(&Catalog::shipped()), @r"
+    accounts.AccountErased: saga.inbox
+    accounts.EraseAccount: accounts.commands
+    accounts.RequestErasure:
+    booking.BookingCancelled: booking.cancelled
+    booking.BookingConfirmed: booking.confirmed saga.inbox
+    booking.BookingCreated: booking.created
+    booking.BookingReservationCancelled: saga.inbox
+    booking.BookingReserved: saga.inbox
+    booking.CancelBooking: booking.commands
+    booking.ConfirmBooking: booking.commands
+    booking.ReserveBooking: booking.commands
+    booking.StartBooking:
+    carriers.BookCarrier: carriers.commands
+    carriers.CancelCarrier: carriers.commands
+    carriers.CarrierBooked: saga.inbox
+    flights.BuyTicket: flights.commands
+    flights.FlightHeld: saga.inbox
+    flights.HoldFlight: flights.commands
+    flights.ReleaseFlight: flights.commands
+    flights.TicketBought: saga.inbox
+    hotels.ConfirmRoom: hotels.commands
+    hotels.ReleaseRoom: hotels.commands
+    hotels.ReserveRoom: hotels.commands
+    hotels.RoomConfirmed: saga.inbox
+    hotels.RoomReserved: saga.inbox
+    notices.ItinerarySent: saga.inbox
+    notices.SendItinerary: notices.commands
+    payment.ChargePayment: payment.commands
+    payment.PaymentCompleted: payment.completed saga.inbox
+    payment.PaymentFailed: payment.failed
+    payment.PaymentRefunded: payment.refunded saga.inbox
+    payment.RefundPayment: payment.commands
+    saga.Refusal: saga.inbox
+    saga.SagaEnded: saga.events
+    saga.SagaStarted: saga.events
+    saga.Undone: saga.inbox
+    stock.AnnounceDelivery: stock.commands
+    stock.DeliveryAnnounced: saga.inbox
+    stock.GoodsSetAside: saga.inbox
+    stock.PutGoodsBack: stock.commands
+    stock.SetGoodsAside: stock.commands
+    stock.StartTransfer:
+    stock.WithdrawDelivery: stock.commands
+    trips.StartTrip:
+    ");
 }
 
 #[tokio::test]
@@ -107,10 +230,10 @@ async fn what_is_not_registered_and_may_not_be_is_named() {
     let stub = StubRegistry::start().await;
     let registry = registry(&stub, Mode::Write);
     let error = registry.obtain(&Catalog::shipped()).await.unwrap_err();
-    insta::assert_snapshot!(error, @"the schema registry (SCHEMA_REGISTRY_URL) lacks accounts.AccountErased.v1, accounts.EraseAccount.v1, accounts.RequestErasure.v1 and 41 more: run `orchestrator schemas register`, or set SCHEMA_REGISTRY_MODE=register");
+    insta::assert_snapshot!(error, @"the schema registry (SCHEMA_REGISTRY_URL) lacks accounts.commands-accounts.EraseAccount.v1, booking.cancelled-booking.BookingCancelled.v1, booking.commands-booking.CancelBooking.v1 and 40 more: run `orchestrator schemas register`, or set SCHEMA_REGISTRY_MODE=register");
     assert!(!error.passes() && stub.subjects().is_empty());
     let (is_well, told) = registry.told();
-    assert!(!is_well && told.contains("lacks accounts.AccountErased.v1"), "{told}");
+    assert!(!is_well && told.contains("lacks accounts.commands-accounts.EraseAccount.v1"), "{told}");
     // Until it has an id, a message is written so that everybody can read it.
     let catalog = catalog(&[ORDER_1]).with_registry(registry);
     let bytes = catalog.encode("test.Order", &data(json!({ "id": "a" }))).unwrap();
@@ -120,17 +243,17 @@ async fn what_is_not_registered_and_may_not_be_is_named() {
 #[tokio::test]
 async fn a_schema_that_does_not_go_with_the_registered_ones_is_refused() {
     let stub = StubRegistry::start().await;
-    stub.put("test.Order", ORDER_WRONG);
+    stub.put("orders-test.Order", ORDER_WRONG);
     let registry = registry(&stub, Mode::Register);
     let error = registry.obtain(&catalog(&[ORDER_1])).await.unwrap_err();
-    insta::assert_snapshot!(error, @r#"the schema registry (SCHEMA_REGISTRY_URL), asked for test.Order.v1: says 409 (code 409): Schema being registered is incompatible with an earlier schema for subject "test.Order""#);
+    insta::assert_snapshot!(error, @r#"the schema registry (SCHEMA_REGISTRY_URL), asked for orders-test.Order.v1: says 409 (code 409): Schema being registered is incompatible with an earlier schema for subject "orders-test.Order""#);
 }
 
 #[tokio::test]
 async fn an_id_that_was_never_seen_is_asked_for_once() {
     let stub = StubRegistry::start().await;
     let with = registered(&stub, &[ORDER_1, ORDER_2]).await;
-    let id = stub.put("test.Order", ORDER_3);
+    let id = stub.put("orders-test.Order", ORDER_3);
     // Somebody's release that is ahead of ours: what it has more is left out, what it lacks has its default.
     let theirs = catalog(&[ORDER_3]).encode("test.Order", &data(json!({ "id": "c", "note": "x" }))).unwrap();
     let message = [&[0][..], &id.0.to_be_bytes(), &theirs[10..]].concat();
@@ -174,8 +297,8 @@ async fn a_record_that_nobody_knows_here_is_named() {
 async fn what_somebody_registered_that_does_not_go_with_ours_is_unreadable_by_name() {
     let stub = StubRegistry::start().await;
     let with = registered(&stub, &[ORDER_1]).await;
-    let wrong = r#"{"type": "record", "name": "test.Order", "fields": [{"name": "id", "type": "int"}]}"#;
-    let id = stub.put("test.Order", wrong);
+    let wrong = r#"{"type": "record", "name": "test.Order", "topic": "orders", "fields": [{"name": "id", "type": "int"}]}"#;
+    let id = stub.put("orders-test.Order", wrong);
     let message = [&[0][..], &id.0.to_be_bytes(), &[2]].concat();
     with.registry().unwrap().learn([&*message]).await;
     insta::assert_snapshot!(with.decode(&message).unwrap_err(), @"test.Order cannot be read: id: the newest version that is known here cannot hold what was written with another schema");
@@ -216,7 +339,7 @@ async fn a_registry_that_is_away_at_the_start_is_waited_for() {
     let catalog = Arc::new(catalog(&[ORDER_1]).with_registry(registry.clone()));
     let error = registry.obtain(&catalog).await.unwrap_err();
     assert!(error.passes(), "{error}");
-    assert!(error.to_string().contains("asked for test.Order.v1: does not answer"), "{error}");
+    assert!(error.to_string().contains("asked for orders-test.Order.v1: does not answer"), "{error}");
     stub.set_away(false);
     let known = catalog.clone();
     tokio::select! {
@@ -249,9 +372,44 @@ async fn a_registry_may_ask_who_asks() {
     };
     let error = obtain(&address).await.unwrap_err();
     assert!(matches!(&error, ObtainError::Registry { source, .. } if !source.is_away()));
-    insta::assert_snapshot!(error, @"the schema registry (SCHEMA_REGISTRY_URL), asked for test.Order.v1: says 401 (code 40101): Unauthorized");
+    insta::assert_snapshot!(error, @"the schema registry (SCHEMA_REGISTRY_URL), asked for orders-test.Order.v1: says 401 (code 40101): Unauthorized");
     address.user = Some(("me".to_owned(), SecretString::from("hunter2")));
     obtain(&address).await.unwrap();
+}
+
+/// An authority of that name, and a certificate of `localhost` that it has signed: PEM of the authority, of the certificate, of its key.
+fn authority(name: &str) -> [String; 3] {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    let mut root = CertificateParams::new([]).expect("no names");
+    root.distinguished_name.push(DnType::CommonName, name);
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root_key = KeyPair::generate().expect("a key");
+    let authority = root.self_signed(&root_key).expect("an authority").pem();
+    let key = KeyPair::generate().expect("a key");
+    let host = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    let signed = host.signed_by(&key, &Issuer::new(root, root_key)).expect("a certificate");
+    [authority, signed.pem(), key.serialize_pem()]
+}
+
+#[tokio::test]
+async fn a_registry_over_tls_is_asked_if_its_authority_is_trusted() {
+    let [right, certificate, key] = authority("right");
+    let [wrong, ..] = authority("wrong");
+    let stub = StubRegistry::start_over_tls(&certificate, &key).await;
+    let catalog = catalog(&[ORDER_1]);
+    let obtain = async |url: &str, trusted: Option<&str>| {
+        let mut address = Address::parse(url).unwrap();
+        address.authorities = trusted.map(|pem| pem.as_bytes().to_vec());
+        Registry::new(&address, Mode::Register, limits()).unwrap().obtain(&catalog).await
+    };
+    let url = stub.url();
+    insta::assert_snapshot!(obtain(&url, Some(&wrong)).await.unwrap_err(), @"the schema registry (SCHEMA_REGISTRY_URL), asked for orders-test.Order.v1: does not answer (error sending request: client error (Connect): invalid peer certificate: UnknownIssuer; SCHEMA_REGISTRY_CA names the authorities that are trusted beside the system's)");
+    insta::assert_snapshot!(obtain(&url, None).await.unwrap_err(), @"the schema registry (SCHEMA_REGISTRY_URL), asked for orders-test.Order.v1: does not answer (error sending request: client error (Connect): invalid peer certificate: UnknownIssuer; SCHEMA_REGISTRY_CA names the authorities that are trusted beside the system's)");
+    let other_name = url.replace("localhost", "127.0.0.1");
+    insta::assert_snapshot!(obtain(&other_name, Some(&right)).await.unwrap_err(), @r#"the schema registry (SCHEMA_REGISTRY_URL), asked for orders-test.Order.v1: does not answer (error sending request: client error (Connect): invalid peer certificate: certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("localhost"); SCHEMA_REGISTRY_CA names the authorities that are trusted beside the system's)"#);
+    assert_eq!(stub.subjects(), [], "nobody was told anything");
+    obtain(&url, Some(&right)).await.unwrap();
+    assert_eq!(stub.subjects(), [("orders-test.Order".to_owned(), 1)]);
 }
 
 #[test]
@@ -283,15 +441,15 @@ async fn a_comparison_says_what_differs_and_what_cannot_be() {
             .join("\n")
     };
     insta::assert_snapshot!(compare().await, @"the registry has no such subject");
-    stub.put("test.Order", ORDER_1);
-    stub.put("test.Order", ORDER_3);
+    stub.put("orders-test.Order", ORDER_1);
+    stub.put("orders-test.Order", ORDER_3);
     insta::assert_snapshot!(compare().await, @r"
     version 2 of the registry is not known here
     test.Order.v2 is not registered
     its compatibility is BACKWARD, not FULL_TRANSITIVE
     ");
-    stub.put("test.Order", ORDER_WRONG);
-    stub.put("test.Order", r#"{"type": "enum", "name": "test.Order", "symbols": ["A"]}"#);
+    stub.put("orders-test.Order", ORDER_WRONG);
+    stub.put("orders-test.Order", r#"{"type": "enum", "name": "test.Order", "symbols": ["A"]}"#);
     insta::assert_snapshot!(compare().await, @r"
     version 2 of the registry is not known here
     ! test.Order.v1 and version 3 of the registry cannot read each other: `weight` is gone but has no default in the older version, so readers of that version cannot do without it: keep it
@@ -302,7 +460,7 @@ async fn a_comparison_says_what_differs_and_what_cannot_be() {
     ");
     let stub = StubRegistry::start().await;
     let registry = registry(&stub, Mode::Register);
-    assert_eq!(registry.register(&ours).await.unwrap(), ["test.Order.v1", "test.Order.v2"]);
+    assert_eq!(registry.register(&ours).await.unwrap(), ["orders-test.Order.v1", "orders-test.Order.v2"]);
     assert_eq!(registry.register(&ours).await.unwrap(), [""; 0]);
     assert_eq!(registry.compare(&ours).await.unwrap()[0].differences, []);
 }

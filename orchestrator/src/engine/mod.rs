@@ -47,7 +47,7 @@ const WARM_UP_LIMIT: Duration = Duration::from_secs(5);
 /// How long a stop waits for the lane to finish what it has in hand.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The topic that replies come in on; one partition is one shard.
-pub const INBOX: &str = "saga.inbox";
+pub const INBOX: &str = schemas::INBOX;
 /// The topic of each saga's start and end.
 pub const EVENTS: &str = "saga.events";
 /// The topic that dead letters are exported to and that workers send theirs to.

@@ -10,11 +10,13 @@ use crate::registry::ids::Learned;
 use crate::registry::{Registry, SchemaId};
 use crate::shape::RecordShape;
 
-/// One version of one record, as a registry is asked for it.
+/// One version of one record on one topic, as a registry is asked for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    /// The record's full name, which is the subject.
-    pub(crate) name: Arc<str>,
+    /// `<topic>-<full name>`.
+    pub(crate) subject: Arc<str>,
+    /// `<subject>.v<N>`, for people.
+    pub(crate) place: Arc<str>,
     /// `<name>.v<N>`.
     pub(crate) key: Arc<str>,
     /// The schema as it stands in its file.
@@ -39,16 +41,21 @@ impl Catalog {
         self.registry.as_ref()
     }
 
-    /// All versions, in order of name and number.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
+    /// All versions of the records that go to a topic, by subject: in order of name and topic, each in order of number.
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = Vec<Entry>> {
         self.messages.iter().flat_map(|(name, message)| {
-            message.versions.values().map(|version| Entry {
-                name: name.clone(),
-                key: version.key.clone(),
-                text: version.text.clone(),
-                content: version.content.clone(),
-                shape: version.shape.clone(),
-                fingerprint: version.fingerprint,
+            self.topics(name).into_iter().map(move |topic| {
+                let subject: Arc<str> = format!("{topic}-{name}").into();
+                let entry = |version: &Version| Entry {
+                    subject: subject.clone(),
+                    place: format!("{topic}-{}", version.key).into(),
+                    key: version.key.clone(),
+                    text: version.text.clone(),
+                    content: version.content.clone(),
+                    shape: version.shape.clone(),
+                    fingerprint: version.fingerprint,
+                };
+                message.versions.values().map(entry).collect()
             })
         })
     }

@@ -19,6 +19,9 @@ const QUOTED_CHARACTERS: usize = 300;
 /// The rule under which every subject's versions stand.
 pub(super) const COMPATIBILITY: &str = "FULL_TRANSITIVE";
 
+/// What rustls begins with where it finds a certificate wrong. Its error itself is out of sight below an [`std::io::Error`].
+const UNTRUSTED: &str = "invalid peer certificate";
+
 /// The registry's codes for what is not there: a subject, a version, a schema.
 const MISSING_CODES: [u32; 3] = [40401, 40402, 40403];
 
@@ -264,7 +267,11 @@ async fn read(mut answer: Response) -> Result<Vec<u8>, RegistryError> {
 }
 
 fn unanswered(error: reqwest::Error) -> RegistryError {
-    RegistryError::Away(with_causes(&error.without_url()))
+    let mut text = with_causes(&error.without_url());
+    if text.contains(UNTRUSTED) {
+        text.push_str("; SCHEMA_REGISTRY_CA names the authorities that are trusted beside the system's");
+    }
+    RegistryError::Away(text)
 }
 
 /// Somebody else's words: short, in one line.

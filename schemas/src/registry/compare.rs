@@ -12,10 +12,10 @@ use crate::avsc;
 use crate::catalog::Entry;
 use crate::compat;
 
-/// One record of the catalog and the subject of its name.
+/// One record of the catalog on one topic, and its subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubjectReport {
-    /// The record's full name.
+    /// `<topic>-<the record's full name>`.
     pub subject: Arc<str>,
     /// What differs; nothing where the registry has all versions, no others, and the right rule.
     pub differences: Vec<Difference>,
@@ -88,17 +88,11 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A report for each record, in order of name.
+/// A report for each record and topic, in this order.
 pub(super) async fn all(client: &Client, catalog: &Catalog) -> Result<Vec<SubjectReport>, ObtainError> {
-    let mut subjects: Vec<Vec<Entry>> = Vec::new();
-    for entry in catalog.entries() {
-        match subjects.last_mut() {
-            Some(subject) if subject[0].name == entry.name => subject.push(entry),
-            _ => subjects.push(vec![entry]),
-        }
-    }
+    let subjects: Vec<_> = catalog.subjects().collect();
     let asked = subjects.into_iter().map(|entries| async move {
-        let subject = entries[0].name.clone();
+        let subject = entries[0].subject.clone();
         let failed = |source| ObtainError::Registry { schema: subject.to_string(), source };
         let theirs = fetch(client, &subject).await.map_err(failed)?;
         let differences = differences(&entries, theirs);

@@ -1,6 +1,6 @@
 //! What is known of a registry's ids: whose they are, and which are known to be nobody's. Data only; bounded.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -70,6 +70,8 @@ pub(crate) struct Ids(RwLock<Table>);
 #[derive(Debug, Default)]
 struct Table {
     writers: HashMap<Arc<str>, SchemaId>,
+    /// `<topic>-<name>.v<N>` of those that are known to stand under a subject.
+    placed: HashSet<Arc<str>>,
     schemas: HashMap<SchemaId, Arc<Learned>>,
     /// Those of `schemas` that may go, in the order in which they came.
     learned: VecDeque<SchemaId>,
@@ -110,11 +112,18 @@ impl Ids {
         !table.schemas.contains_key(&id) && table.unknown.get(&id).is_none_or(|unknown| unknown.until <= now)
     }
 
-    /// A schema of ours has this id.
+    /// Whether a schema of ours is known to stand under its subject.
+    pub(super) fn is_placed(&self, entry: &Entry) -> bool {
+        self.read().placed.contains(&entry.place)
+    }
+
+    /// A schema of ours has this id. Registries give one schema one id in all subjects; with one that does not, the first
+    /// is written, and all are read.
     pub(super) fn know_own(&self, entry: &Entry, id: SchemaId) {
         let learned = Learned { shape: entry.shape.clone(), fingerprint: entry.fingerprint };
         let mut table = self.write();
-        table.writers.insert(entry.key.clone(), id);
+        table.writers.entry(entry.key.clone()).or_insert(id);
+        table.placed.insert(entry.place.clone());
         table.schemas.insert(id, Arc::new(learned));
         table.learned.retain(|other| *other != id);
         table.forget_unknown(id);

@@ -81,7 +81,7 @@ fn bookings_are_made_on_a_registrys_ids_and_go_on_without_it() {
             let (ids, fingerprints) = framed(stack, topic).await?;
             ensure!(ids > 0 && fingerprints == 0, "{topic}: {ids} with ids, {fingerprints} without");
         }
-        ensure!(stub.rule("booking.ReserveBooking").as_deref() == Some("FULL_TRANSITIVE"));
+        ensure!(stub.rule("booking.commands-booking.ReserveBooking").as_deref() == Some("FULL_TRANSITIVE"));
         becomes(api, true, "schemas have ids").await?;
 
         stub.set_away(true);
@@ -243,34 +243,34 @@ fn a_release_is_held_against_the_registry_and_its_schemas_registered() {
     on_no_stack(async || {
         let stub = StubRegistry::start().await;
         assert_snapshot!(schemas(&stub, "check").await?, @r"
-        all versions of 44 subjects can read each other
+        all versions of 43 subjects can read each other; on no topic: accounts.RequestErasure, booking.StartBooking, stock.StartTransfer, trips.StartTrip
         exit code 0
         ");
         assert_snapshot!(schemas(&stub, "diff").await?, @r"
-        accounts.AccountErased: the registry has no such subject
-        accounts.EraseAccount: the registry has no such subject
-        accounts.RequestErasure: the registry has no such subject
+        saga.inbox-accounts.AccountErased: the registry has no such subject
+        accounts.commands-accounts.EraseAccount: the registry has no such subject
+        booking.cancelled-booking.BookingCancelled: the registry has no such subject
         exit code 1
         ");
         assert_snapshot!(schemas(&stub, "register").await?, @r"
-        accounts.AccountErased.v1 is registered
-        accounts.EraseAccount.v1 is registered
-        accounts.RequestErasure.v1 is registered
+        saga.inbox-accounts.AccountErased.v1 is registered
+        accounts.commands-accounts.EraseAccount.v1 is registered
+        booking.cancelled-booking.BookingCancelled.v1 is registered
         exit code 0
         ");
         assert_snapshot!(schemas(&stub, "diff").await?, @r"
-        44 subjects are as they are here
+        43 subjects are as they are here; on no topic: accounts.RequestErasure, booking.StartBooking, stock.StartTransfer, trips.StartTrip
         exit code 0
         ");
         stub.put(
-            "saga.Refusal",
+            "saga.inbox-saga.Refusal",
             r#"{"type": "record", "name": "saga.Refusal", "fields": [{"name": "code", "type": "int"}]}"#,
         );
         let refused = schemas(&stub, "check").await?;
         assert_eq!(schemas(&stub, "register").await?, refused);
         assert_snapshot!(refused, @r"
-        saga.Refusal: saga.Refusal.v1 and version 2 of the registry cannot read each other: `code` was int and is string: keep its type, and add a new field with a default beside it
-        saga.Refusal: saga.Refusal.v1 and version 2 of the registry cannot read each other: `message` is new and has no default, so older messages cannot be read: give it a default
+        saga.inbox-saga.Refusal: saga.Refusal.v1 and version 2 of the registry cannot read each other: `code` was int and is string: keep its type, and add a new field with a default beside it
+        saga.inbox-saga.Refusal: saga.Refusal.v1 and version 2 of the registry cannot read each other: `message` is new and has no default, so older messages cannot be read: give it a default
         exit code 1
         ");
         stub.set_away(true);
