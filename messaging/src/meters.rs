@@ -39,7 +39,11 @@ pub struct Meters {
     registry: Registry,
     provider: Mutex<Option<SdkMeterProvider>>,
     meter: Meter,
+    pushed: bool,
 }
+
+/// How often to look at what is otherwise looked at when somebody reads, where measurements are pushed.
+pub const LOOK_FOR_PUSHES: Duration = Duration::from_secs(5);
 
 impl Meters {
     /// For the service of that name: read by [`Meters::render`], and pushed over OTLP (gRPC) every `OTEL_METRIC_EXPORT_INTERVAL`
@@ -57,13 +61,14 @@ impl Meters {
             .build()
             .map_err(|error| MetersError::Reader(error.to_string()))?;
         let mut builder = SdkMeterProvider::builder().with_reader(reader);
-        if telemetry::is_asked_for(Signal::Metrics)? {
+        let pushed = telemetry::is_asked_for(Signal::Metrics)?;
+        if pushed {
             let exporter = MetricExporter::builder().with_tonic().build().map_err(TelemetryError::Metrics)?;
             builder = builder
                 .with_reader(PeriodicReader::builder(exporter).build())
                 .with_resource(telemetry::resource(service));
         }
-        Ok(Self::of(registry, builder.build(), service))
+        Ok(Self { pushed, ..Self::of(registry, builder.build(), service) })
     }
 
     /// Instruments that nobody reads.
@@ -73,7 +78,13 @@ impl Meters {
 
     fn of(registry: Registry, provider: SdkMeterProvider, name: &'static str) -> Self {
         let meter = provider.meter(name);
-        Self { registry, provider: Mutex::new(Some(provider)), meter }
+        Self { registry, provider: Mutex::new(Some(provider)), meter, pushed: false }
+    }
+
+    /// Whether they are pushed. Then nobody may ever read them, and what is looked at for readers is to be looked at every
+    /// [`LOOK_FOR_PUSHES`].
+    pub const fn are_pushed(&self) -> bool {
+        self.pushed
     }
 
     /// For instruments that have no constructor here.

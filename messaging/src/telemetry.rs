@@ -5,14 +5,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
-use opentelemetry::{InstrumentationScope, KeyValue, Value};
+use opentelemetry::{InstrumentationScope, Key, KeyValue, Value};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor as _};
+use uuid::Uuid;
 
 use crate::sampling::{Sampler, SamplingError};
 pub use crate::trace_parent::{NotATraceParent, TraceParent};
@@ -279,10 +280,16 @@ pub(crate) fn is_asked_for(signal: Signal) -> Result<bool, TelemetryError> {
     exports(signal, &variables.collect())
 }
 
-/// Who exports: `OTEL_SERVICE_NAME`, else the service.
+/// Who exports: `OTEL_SERVICE_NAME`, else the service; its version; and which of those that are called so: without an id of
+/// each process a backend takes what two of them count for the ups and downs of one. `OTEL_RESOURCE_ATTRIBUTES` comes first.
 pub(crate) fn resource(service: &'static str) -> Resource {
+    static PROCESS: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().to_string());
     let named = std::env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty());
-    let resource = Resource::builder();
+    let told = Resource::builder().build();
+    let ours = [("service.version", env!("CARGO_PKG_VERSION")), ("service.instance.id", PROCESS.as_str())];
+    let missing = ours.into_iter().filter(|(name, _)| told.get(&Key::new(*name)).is_none());
+    let attributes: Vec<KeyValue> = missing.map(|(name, value)| KeyValue::new(name, value)).collect();
+    let resource = Resource::builder().with_attributes(attributes);
     let resource = if named { resource } else { resource.with_service_name(service) };
     resource.build()
 }
@@ -307,6 +314,18 @@ fn exports(signal: Signal, variables: &BTreeMap<String, String>) -> Result<bool,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two processes of one name are two.
+    #[test]
+    fn whoever_exports_says_which_process_of_which_version() {
+        let told = resource("orchestrator");
+        let get = |name: &'static str| told.get(&Key::new(name)).map(|value| value.to_string());
+        assert_eq!(get("service.name").as_deref(), Some("orchestrator"));
+        assert_eq!(get("service.version").as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        let id = get("service.instance.id").unwrap();
+        assert!(Uuid::parse_str(&id).is_ok(), "{id}");
+        assert_eq!(resource("orchestrator").get(&Key::new("service.instance.id")).unwrap().to_string(), id);
+    }
 
     fn check(signal: Signal, variables: &[(&str, &str)], expected: &str) {
         let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

@@ -302,6 +302,11 @@ impl Metrics {
         self.now.oldest_letter.record(oldest_letter_s, &[]);
     }
 
+    /// Whether they are pushed, to somebody who may never ask.
+    pub(crate) const fn are_pushed(&self) -> bool {
+        self.meters.are_pushed()
+    }
+
     /// How the engine is at this moment.
     pub fn health(&self, health: &EngineHealth) {
         self.now.poll_age.record(health.consumer_poll_age.as_secs_f64(), &[]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use messaging::meters::LOOK_FOR_PUSHES;
 use messaging::topics::{self, TopicError};
 use migrations::apply;
 use migrations::orchestrator::Migrator;
@@ -137,6 +138,7 @@ async fn serve_measured(
         actor_header: config.actor_header.clone(),
     };
     let _told = tell_manager(&engine, &reads, &stop);
+    let _looking = look_for_pushes(&engine, &metrics);
     let kept = desk.keep(stop.clone());
     let looked_after = look_after(&config, &definitions, &store, reads, metrics.clone(), kept, &stop).await?;
     announce(address);
@@ -159,6 +161,21 @@ fn tell_manager(engine: &Engine, reads: &Reads, stop: &CancellationToken) -> Opt
     let ready = async move || api::is_ready(&engine.health(), &reads).await;
     let alive = move || api::is_alive(&alive.health());
     Some(AbortOnDropHandle::new(tokio::spawn(manager.tell(ready, alive, stop.clone()))))
+}
+
+/// How the engine is, for measurements that are pushed. Not looked at by the loop that it is about: one that hangs could not
+/// say so.
+fn look_for_pushes(engine: &Engine, metrics: &Arc<Metrics>) -> Option<AbortOnDropHandle<()>> {
+    let pushed = metrics.are_pushed();
+    let (engine, metrics) = (engine.handle.clone(), metrics.clone());
+    let look = async move {
+        let mut every = tokio::time::interval(LOOK_FOR_PUSHES);
+        loop {
+            every.tick().await;
+            metrics.health(&engine.health());
+        }
+    };
+    pushed.then(|| AbortOnDropHandle::new(tokio::spawn(look)))
 }
 
 fn engine_settings(config: &Config, advertise_url: Arc<str>, incarnation: &str) -> EngineSettings {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use messaging::meters::{Meters, MetersError, label};
+use messaging::meters::{LOOK_FOR_PUSHES, Meters, MetersError, label};
 use messaging::{Consumer, Received};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram};
@@ -181,14 +181,27 @@ impl Vitals {
 
     /// Everything measured, as Prometheus text.
     pub async fn render(&self) -> String {
-        // Looked at here and not by the loop that it is about: one that hangs could not say so.
+        self.look().await;
+        self.meters.render()
+    }
+
+    /// Looks for as long as measurements are pushed, to somebody who may never ask.
+    pub(crate) async fn look_for_pushes(&self) {
+        let mut every = tokio::time::interval(LOOK_FOR_PUSHES);
+        while self.meters.are_pushed() {
+            every.tick().await;
+            self.look().await;
+        }
+    }
+
+    /// How it is at this moment. Not looked at by the loop that it is about: one that hangs could not say so.
+    async fn look(&self) {
         let up = self.database_trouble().await.is_none();
         self.database_up.record(u64::from(up), &[]);
         if let Some(age) = self.poll_age() {
             self.poll_age.record(age.as_secs_f64(), &[]);
         }
         self.partitions.record(self.membership.partitions() as u64, &[]);
-        self.meters.render()
     }
 
     /// The meters, for a worker's own instruments beside these, and to be shut down at the end.

@@ -58,6 +58,8 @@ pub async fn observed<E: From<ObservingError>>(
         let alive = move || matches!(alive.live().0, Verdict::Is(_));
         AbortOnDropHandle::new(tokio::spawn(manager.tell(ready, alive, stop.clone())))
     });
+    let looking = vitals.clone();
+    let _looking = AbortOnDropHandle::new(tokio::spawn(async move { looking.look_for_pushes().await }));
     let worked = work(vitals.clone()).await;
     drop(told);
     vitals.meters().shutdown(LAST_EXPORT).await;

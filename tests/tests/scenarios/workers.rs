@@ -164,6 +164,12 @@ fn what_is_measured_is_pushed_where_that_is_asked_for() {
         let wanted = [
             ("orchestrator", "saga.started"),
             ("orchestrator", "saga.duration"),
+            // What alerts ask for. Nobody reads it here.
+            ("orchestrator", "saga.poll.age"),
+            ("orchestrator", "saga.dependency.up"),
+            ("booking-worker", "participant.database.up"),
+            ("booking-worker", "participant.poll.age"),
+            ("payment-worker", "participant.partitions"),
             ("booking-worker", "participant.commands"),
             ("payment-worker", "participant.calls"),
         ];
