@@ -137,8 +137,7 @@ async fn serve_measured(
         allow_forced_outcomes: config.allow_forced_outcomes,
         actor_header: config.actor_header.clone(),
     };
-    let _told = tell_manager(&engine, &reads, &stop);
-    let _looking = look_for_pushes(&engine, &metrics);
+    let _beside = (tell_manager(&engine, &reads, &stop), look_for_pushes(&engine, &metrics));
     let kept = desk.keep(stop.clone());
     let looked_after = look_after(&config, &definitions, &store, reads, metrics.clone(), kept, &stop).await?;
     announce(address);
