@@ -90,17 +90,24 @@ impl Reads {
     }
 }
 
-/// A stuck saga has a dead letter, and a waiting one is not below its shard's `open_from`: there the walk looks for them.
+/// A stuck saga has a dead letter, and a waiting one is not below its shard's `open_from`: there the walk looks for them. The
+/// first CTE ends as soon as the page is full; only where it is not is it asked where the walk ended.
 fn walk(filter: &SagaFilter) -> String {
     let key = if filter.business_key.is_some() { "AND s.business_key = $10" } else { "" };
     let looked = match filter.status {
-        Some(Status::Stuck) => format!("{LETTERS} LEFT JOIN saga s ON s.id = l.id {key}"),
+        Some(Status::Stuck) => format!("{LETTERS} LEFT JOIN saga s ON s.id = l.id {key} ORDER BY l.id DESC"),
         Some(Status::Running | Status::Compensating) => {
             format!("{NEWEST} {key} AND {WAITING} {FIRST}")
         }
         _ => format!("{NEWEST} {key} {FIRST}"),
     };
-    format!("WITH looked AS MATERIALIZED ({looked}) {MATCHING}")
+    format!(
+        "WITH matching AS MATERIALIZED (SELECT id FROM ({looked}) AS looked {MATCHING})
+         SELECT id, true AS matches FROM matching
+         UNION ALL
+         SELECT id, false FROM (SELECT id FROM ({looked}) AS looked OFFSET $3 - 1 LIMIT 1) AS last
+         WHERE (SELECT count(*) FROM matching) < $4"
+    )
 }
 
 const NEWEST: &str = "
@@ -120,14 +127,8 @@ SELECT l.id, s.definition, s.status, s.step, s.started_at, s.business_key FROM (
 ) AS l";
 
 const MATCHING: &str = "
-SELECT id, true AS matches FROM (
-    SELECT id FROM looked
-    WHERE ($5::text IS NULL OR definition = $5) AND ($6::text IS NULL OR status = $6)
-      AND ($7::text IS NULL OR step = $7) AND ($10::text IS NULL OR business_key = $10)
-      AND ($8::timestamptz IS NULL OR started_at > $8) AND ($9::timestamptz IS NULL OR started_at < $9)
-      AND status IS NOT NULL
-    ORDER BY id DESC LIMIT $4
-) AS matching
-UNION ALL
-SELECT id, false FROM (SELECT id FROM looked ORDER BY id LIMIT 1) AS last
-WHERE (SELECT count(*) FROM looked) >= $3";
+WHERE ($5::text IS NULL OR definition = $5) AND ($6::text IS NULL OR status = $6)
+  AND ($7::text IS NULL OR step = $7) AND ($10::text IS NULL OR business_key = $10)
+  AND ($8::timestamptz IS NULL OR started_at > $8) AND ($9::timestamptz IS NULL OR started_at < $9)
+  AND status IS NOT NULL
+ORDER BY id DESC LIMIT $4";

@@ -2,9 +2,11 @@
 
 use anyhow::Result;
 use insta::assert_snapshot;
-use tests::scenario::on_shared_stack;
-use tests::stack::Stack;
-use tests::stand_in::Manner::{self, Do, Reject};
+use serde_json::json;
+use tests::scenario::{on_own_stack, on_shared_stack};
+use tests::stack::{Options, Stack};
+use tests::stand_in::Manner::{self, Do, Reject, Wait};
+use tests::wait::{SOON, becomes};
 
 use crate::ran::{sagactl, travel};
 
@@ -85,6 +87,38 @@ fn many_letters_are_redriven() {
         error: the action is completed; only a running one can be cancelled
         ---- exit 1
         ");
+        Ok(())
+    });
+}
+
+/// With a first step of two and a participant that waits, exactly two are sent when it is cancelled. What was sent is followed
+/// to its outcome all the same.
+#[test]
+fn a_redrive_is_cancelled_in_the_middle() {
+    let no_workers = Options { workers: false, ..Options::default() };
+    on_own_stack(no_workers, async |stack| {
+        let travellers = ["Ctl-Zoe", "Ctl-Abe", "Ctl-Bea", "Ctl-Cem"];
+        let letters = letters(stack, &stuck(stack, &travellers, &[Reject, Wait]).await?).await?;
+        let mut start = vec!["redrive", "start", "--reason", "the shop is open", "--yes", "--ramp", "2"];
+        start.extend(letters.iter().map(String::as_str));
+        start.extend(["-o", "json"]);
+        let started = sagactl(stack, &start).await?.json()?;
+        let id = started["id"].as_str().unwrap_or_default();
+        let shown = async || sagactl(stack, &["redrive", "show", id, "-o", "json"]).await?.json();
+        becomes("sent", json!(2), SOON, async || Ok(shown().await?["sent"].clone())).await?;
+        let cancel = ["redrive", "cancel", id, "--reason", "the shop is closing", "--yes"];
+        assert_eq!(sagactl(stack, &cancel).await?.code, 0);
+        let agency = stack.stand_in("travel").await?;
+        agency.go_on();
+        agency.go_on();
+        becomes("succeeded", json!(2), SOON, async || Ok(shown().await?["succeeded"].clone())).await?;
+        assert_snapshot!(sagactl(stack, &["redrive", "show", id]).await?.told(), @"");
+        let open = ["dead-letter", "list", "--status", "open", "-o", "id"];
+        assert_eq!(
+            sagactl(stack, &open).await?.out.lines().count(),
+            2,
+            "those that were not sent are as they were"
+        );
         Ok(())
     });
 }
