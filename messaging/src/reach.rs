@@ -13,6 +13,8 @@ use crate::settings::{KafkaError, KafkaSettings};
 
 /// How long one question may take; several are asked within the limit.
 const QUESTION: Duration = Duration::from_secs(1);
+/// How many things a client may have to say between two questions.
+const HEARD_AT_ONCE: usize = 64;
 
 /// What answers at an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,15 +46,20 @@ pub fn cluster(settings: &KafkaSettings, limit: Duration) -> Result<Cluster, Unr
                 });
             }
             Err(error) if left.is_zero() => {
-                // The reasons of failed connections come with a poll.
-                let _ = client.poll(Duration::ZERO);
+                listen(&client);
                 let said = client.context().take();
                 return Err(Unreached::Silent { limit, reason: said.unwrap_or_else(|| error.to_string()) });
             }
-            Err(_) => {
-                let _ = client.poll(Duration::ZERO);
-            }
+            Err(_) => listen(&client),
         }
+    }
+}
+
+/// Hears what a client has to say: why connections failed comes with a poll, one thing at a time.
+fn listen(client: &BaseConsumer<LastError>) {
+    for _ in 0..HEARD_AT_ONCE {
+        // Nothing was subscribed to, so there is no record to lose.
+        let _ = client.poll(Duration::ZERO);
     }
 }
 

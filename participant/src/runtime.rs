@@ -127,10 +127,8 @@ pub struct Participant {
 /// Puts a participant together.
 pub struct Builder {
     participant: Participant,
-    /// Every message that must have a schema.
-    messages: Vec<String>,
-    /// Where they go.
-    topics: Vec<(String, String)>,
+    /// Every message that must have a schema, and the topic that it goes to.
+    messages: Vec<(String, String)>,
     twice: Option<String>,
 }
 
@@ -190,13 +188,11 @@ impl Builder {
             return Err(BuildError::TwoHandlers { participant, message_type });
         }
         let catalog = &self.participant.catalog;
-        match self.messages.into_iter().find(|name| catalog.record(name).is_none()) {
-            Some(message_type) => Err(BuildError::NoSchema { participant, message_type }),
-            None => {
-                let catalog = Arc::new(catalog.with_topics(self.topics));
-                Ok(Participant { catalog, ..self.participant })
-            }
+        if let Some((name, _)) = self.messages.iter().find(|(name, _)| catalog.record(name).is_none()) {
+            return Err(BuildError::NoSchema { participant, message_type: name.clone() });
         }
+        let catalog = Arc::new(catalog.with_topics(self.messages));
+        Ok(Participant { catalog, ..self.participant })
     }
 
     fn add<const REPLIES: usize>(
@@ -208,15 +204,13 @@ impl Builder {
         let at = self.participant.handlers.len();
         let commands_on = self.participant.command_topic();
         for command in commands {
-            self.topics.push((command.clone(), commands_on.clone()));
             if self.participant.by_type.insert(command.clone(), at).is_some() {
                 self.twice = Some(command.clone());
             }
-            self.messages.push(command);
+            self.messages.push((command, commands_on.clone()));
         }
         self.participant.handlers.push(handler);
-        self.topics.extend(replies.map(|reply| (reply.to_owned(), INBOX.to_owned())));
-        self.messages.extend(replies.map(str::to_owned));
+        self.messages.extend(replies.map(|reply| (reply.to_owned(), INBOX.to_owned())));
         self
     }
 }
@@ -254,7 +248,7 @@ impl Participant {
             call_timeout: CALL_TIMEOUT,
             vitals: Vitals::unseen(),
         };
-        Builder { participant, messages: vec![Refusal::NAME.to_owned()], topics: Vec::new(), twice: None }
+        Builder { participant, messages: vec![(Refusal::NAME.to_owned(), INBOX.to_owned())], twice: None }
     }
 
     /// The topic that its commands come from.
