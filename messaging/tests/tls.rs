@@ -70,14 +70,16 @@ async fn records_go_and_come_over_tls_with_a_password() {
     assert_eq!(reach::cluster(&settings, LIMIT).unwrap().brokers, [text("right")]);
 }
 
-/// OpenSSL does not say more than that it is not right: its authority is unknown, it is another host's, or expired.
+/// OpenSSL does not say more than that it is not right: its authority is unknown, it is another host's, or expired. What
+/// librdkafka adds to that it does not add each time.
 #[test]
 fn a_certificate_that_is_not_right_is_refused() {
-    let password = text("password");
-    let said = refusal("right", "strangers-ca.pem", &password);
-    assert_snapshot!(said, @"no answer within 6 s: sasl_ssl://BROKER/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified, verify that ssl.ca.location is correctly configured or root CA certificates are installed (install ca-certificates package)");
-    assert_eq!(refusal("elsewhere", "ca.pem", &password), said);
-    assert_eq!(refusal("expired", "ca.pem", &password), said);
+    for (listener, authority) in
+        [("right", "strangers-ca.pem"), ("elsewhere", "ca.pem"), ("expired", "ca.pem")]
+    {
+        let said = refusal(listener, authority, &text("password"));
+        assert!(said.contains("SSL routines::certificate verify failed"), "{listener}, {authority}: {said}");
+    }
 }
 
 #[test]
