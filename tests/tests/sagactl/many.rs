@@ -106,13 +106,25 @@ fn a_redrive_is_cancelled_in_the_middle() {
         let id = started["id"].as_str().unwrap_or_default();
         let shown = async || sagactl(stack, &["redrive", "show", id, "-o", "json"]).await?.json();
         becomes("sent", json!(2), SOON, async || Ok(shown().await?["sent"].clone())).await?;
-        let cancel = ["redrive", "cancel", id, "--reason", "the shop is closing", "--yes"];
+        let cancel = ["redrive", "cancel", id, "--reason", "the shop is closing"];
         assert_eq!(sagactl(stack, &cancel).await?.code, 0);
         let agency = stack.stand_in("travel").await?;
         agency.go_on();
         agency.go_on();
         becomes("succeeded", json!(2), SOON, async || Ok(shown().await?["succeeded"].clone())).await?;
-        assert_snapshot!(sagactl(stack, &["redrive", "show", id]).await?.told(), @"");
+        assert_snapshot!(sagactl(stack, &["redrive", "show", id]).await?.told(), @r#"
+        ID  redrive of 4 dead letters  cancelled
+          reason  the shop is open, by anonymous
+          filter  {"ids":["ID","ID","ID","ID"]}
+          begun  WHEN, TIME ago
+          pace  50 a second, first steps [2]
+          sent  2
+          succeeded  2
+          failed again  0
+          waiting  0
+          remaining  2
+        ---- exit 0
+        "#);
         let open = ["dead-letter", "list", "--status", "open", "-o", "id"];
         assert_eq!(
             sagactl(stack, &open).await?.out.lines().count(),
