@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tikv_jemallocator::Jemalloc;
 
-/// The system's costs a saga a quarter more of the orchestrator (docs/performance.md).
+/// With the system's a saga costs the orchestrator a third more at least (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
