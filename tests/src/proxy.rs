@@ -21,6 +21,8 @@ use postgres::{Answers, Requests};
 
 /// What is read at once, in bytes.
 const CHUNK: usize = 64 * 1024;
+/// Between two looks whether a stalled network goes on.
+const STALLED: Duration = Duration::from_millis(20);
 
 /// Where a proxy leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,10 @@ pub enum Weather {
     Slow(Duration, Duration),
     /// Connections are accepted, what comes is swallowed, and nothing comes back: a half-open network.
     Swallowing,
+    /// What is asked arrives, and the answers are swallowed: a network that is broken in one direction.
+    Mute,
+    /// Nothing gets through, and all of it does when that is over: lost packets, which TCP sends again.
+    Stalled,
     /// Connections are closed as soon as they come.
     Closed,
 }
@@ -52,6 +58,13 @@ pub enum Loss {
     Answer,
     /// The connection breaks as soon as it was sent; it may have happened.
     Fate,
+}
+
+/// Where something goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    ToServer,
+    ToClient,
 }
 
 #[derive(Debug)]
@@ -109,7 +122,7 @@ impl Proxy {
     /// Changes the network. What was swallowed is gone, so its connections break when that ends.
     pub fn set(&self, weather: Weather) {
         let before = std::mem::replace(&mut *lock(&self.control.weather), weather);
-        if before == Weather::Swallowing || weather == Weather::Closed {
+        if matches!(before, Weather::Swallowing | Weather::Mute) || weather == Weather::Closed {
             self.cut();
         }
     }
@@ -147,16 +160,20 @@ impl Control {
         *lock(&self.weather)
     }
 
-    /// Waits as the weather has it; false if nothing gets through.
-    async fn passes(&self) -> bool {
-        match self.weather() {
-            Weather::Clear => true,
-            Weather::Slow(delay, spread) => {
-                let wait = lock(&self.random).between(delay.saturating_sub(spread), delay + spread);
-                tokio::time::sleep(wait).await;
-                true
+    /// Waits as the weather has it; false if what goes in this direction is lost.
+    async fn passes(&self, way: Way) -> bool {
+        loop {
+            match self.weather() {
+                Weather::Clear => return true,
+                Weather::Slow(delay, spread) => {
+                    let wait = lock(&self.random).between(delay.saturating_sub(spread), delay + spread);
+                    tokio::time::sleep(wait).await;
+                    return true;
+                }
+                Weather::Mute => return way == Way::ToServer,
+                Weather::Swallowing | Weather::Closed => return false,
+                Weather::Stalled => tokio::time::sleep(STALLED).await,
             }
-            Weather::Swallowing | Weather::Closed => false,
         }
     }
 }
@@ -222,7 +239,7 @@ async fn requests(
         if read == 0 {
             return Ok(());
         }
-        if !control.passes().await {
+        if !control.passes(Way::ToServer).await {
             continue;
         }
         let commits = requests.commits(&chunk[..read]);
@@ -258,7 +275,7 @@ async fn answers(
             }
             continue;
         }
-        if control.passes().await {
+        if control.passes(Way::ToClient).await {
             to.write_all(&chunk[..read]).await?;
         }
     }

@@ -67,7 +67,7 @@ async fn a_commit_happens_and_its_answer_is_lost() {
 
 #[tokio::test]
 async fn a_network_is_slow_cut_silent_and_well_again() {
-    let way = Way::open().await;
+    let mut way = Way::open().await;
     let mut connection = way.by_proxy().await;
     way.proxy.set(Weather::Slow(Duration::from_millis(100), Duration::ZERO));
     let begun = Instant::now();
@@ -85,6 +85,22 @@ async fn a_network_is_slow_cut_silent_and_well_again() {
     way.proxy.set(Weather::Clear);
     // What was swallowed does not come again: whoever waits for it must see its connection end.
     timeout(SOON, connection.execute("SELECT 1")).await.unwrap().unwrap_err();
+
+    let mut connection = way.by_proxy().await;
+    way.proxy.set(Weather::Mute);
+    timeout(NOT_SO_SOON, connection.execute("INSERT INTO t VALUES (1)")).await.unwrap_err();
+    assert_eq!(way.rows().await, 1, "it arrived, and nobody was told");
+    way.proxy.set(Weather::Clear);
+    timeout(SOON, connection.execute("SELECT 1")).await.unwrap().unwrap_err();
+
+    let mut connection = way.by_proxy().await;
+    way.proxy.set(Weather::Stalled);
+    let query = connection.execute("SELECT 1");
+    tokio::pin!(query);
+    timeout(NOT_SO_SOON, &mut query).await.unwrap_err();
+    way.proxy.set(Weather::Clear);
+    // Nothing was lost.
+    timeout(SOON, &mut query).await.unwrap().unwrap();
 
     way.proxy.set(Weather::Closed);
     PgConnection::connect_with(&way.options).await.map(drop).unwrap_err();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use local_postgres::{Installation, Server, ServerOptions, default_cache_dir, find_or_fetch};
@@ -108,11 +109,13 @@ impl Postgres {
         made.await?
     }
 
-    /// Stops it at once, without a checkpoint and without a word to clients, and starts it again: a crash. Blocks.
-    pub(crate) fn crash(&self) -> Result<()> {
+    /// Stops it at once, without a checkpoint and without a word to clients, and starts it again `away` later: a crash.
+    /// Blocks.
+    pub(crate) fn crash(&self, away: Duration) -> Result<()> {
         let mut server = self.lock();
         // A server for data that is thrown away is stopped by an immediate shutdown.
         drop(server.take());
+        std::thread::sleep(away);
         *server = Some(Server::start(&self.installation, &self.folder, &settings())?);
         Ok(())
     }

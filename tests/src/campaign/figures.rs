@@ -1,16 +1,17 @@
 //! What a run came to, beside its verdict. Pure.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use messaging::headers::name;
 use saga_defs::time::Timestamp;
 use serde::Serialize;
 
-use super::nemesis::Injection;
+use super::nemesis::{self, Injection};
 use super::run::Plan;
 use crate::oracle::Seen;
 use crate::oracle::evidence::{Evidence, Update};
-use crate::oracle::judge::Violation;
+use crate::oracle::judge::{Violation, excused, judged};
 
 /// See the module.
 #[derive(Debug, Clone, Serialize)]
@@ -33,8 +34,18 @@ pub(crate) struct Outcome {
     /// Copies of commands and replies beyond the first of each sending.
     pub(crate) duplicates: BTreeMap<String, u64>,
     pub(crate) dead_letters: usize,
-    /// From the end or halt of an orchestrator to the claim of each of its shards by another, in milliseconds, in order.
+    /// Bookings that ended otherwise than asked for, where the harm excuses it, by the reason's code.
+    pub(crate) excused: BTreeMap<String, usize>,
+    /// How long of the calm times was judged by windows of five seconds, and how many such times lay between strikes.
+    pub(crate) judged_s: u64,
+    pub(crate) rests: usize,
+    /// By fault, in the order of the first strikes.
+    pub(crate) by_fault: Vec<ByFault>,
+    /// From the last commit of an orchestrator that ended or stood still to the first one of another, for each of its
+    /// shards, in milliseconds, in order.
     pub(crate) takeovers_ms: Vec<u64>,
+    /// Shards of theirs in which nobody has committed anything since.
+    pub(crate) never_taken: usize,
     /// From the moment at which harm was taken back to the next end of a saga, in milliseconds, in order.
     pub(crate) recoveries_ms: Vec<u64>,
     /// The longest time without an end of a saga, in milliseconds.
@@ -43,6 +54,20 @@ pub(crate) struct Outcome {
     pub(crate) most_resident_mib: u64,
     pub(crate) most_files: u64,
     pub(crate) violations: Vec<Violation>,
+}
+
+/// What came of the strikes of one fault.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ByFault {
+    pub(crate) fault: &'static str,
+    pub(crate) strikes: usize,
+    /// How long harm was done each time, in milliseconds, in order.
+    pub(crate) lasted_ms: Vec<u64>,
+    /// As [`Outcome::takeovers_ms`].
+    pub(crate) takeovers_ms: Vec<u64>,
+    /// As [`Outcome::recoveries_ms`].
+    pub(crate) recoveries_ms: Vec<u64>,
 }
 
 impl Outcome {
@@ -76,12 +101,13 @@ pub(crate) fn outcome(
     violations: Vec<Violation>,
 ) -> Outcome {
     let seen = Seen::of(evidence);
-    let victims: Vec<(String, Timestamp)> =
-        injections.iter().flat_map(|injection| injection.victims.clone()).collect();
+    let (takeovers_ms, never_taken) = takeovers(&injections, &evidence.updates);
     let mut ends: Vec<Timestamp> = evidence.sagas.iter().filter_map(|row| row.finished_at).collect();
     ends.sort_unstable();
     let started_per_s_during_harm = started_per_s(&injections, evidence);
-    let healed: Vec<Timestamp> = injections.iter().map(|injection| injection.healed).collect();
+    let recoveries_ms = recoveries(&injections, &ends);
+    let rests = nemesis::between(&injections).iter().filter(|calm| judged(calm) > Duration::ZERO).count();
+    let by_fault = by_fault(&injections, &evidence.updates, &ends);
     Outcome {
         name: plan.name.to_owned(),
         seed: plan.seed,
@@ -99,8 +125,13 @@ pub(crate) fn outcome(
         transitions: evidence.journal.len(),
         duplicates: duplicates(evidence),
         dead_letters: evidence.kept.len(),
-        takeovers_ms: takeovers(&victims, &evidence.updates),
-        recoveries_ms: recoveries(&healed, &ends),
+        excused: excused(evidence),
+        judged_s: evidence.calm.iter().map(judged).sum::<Duration>().as_secs(),
+        rests,
+        by_fault,
+        takeovers_ms,
+        never_taken,
+        recoveries_ms,
         standstill_ms: standstill(&ends),
         most_resident_mib: evidence.used.iter().map(|used| used.resident_mib).max().unwrap_or(0),
         most_files: evidence.used.iter().map(|used| used.files).max().unwrap_or(0),
@@ -134,33 +165,73 @@ fn duplicates(evidence: &Evidence) -> BTreeMap<String, u64> {
     duplicates
 }
 
-/// For each shard that a victim held when it ended, how long it took until another process had claimed it.
-fn takeovers(victims: &[(String, Timestamp)], updates: &[Update]) -> Vec<u64> {
-    let mut taken = Vec::new();
-    for (victim, at) in victims {
+fn by_fault(injections: &[Injection], updates: &[Update], ends: &[Timestamp]) -> Vec<ByFault> {
+    let mut faults: Vec<&'static str> = Vec::new();
+    for injection in injections {
+        if !faults.contains(&injection.fault) {
+            faults.push(injection.fault);
+        }
+    }
+    let of = |fault| {
+        let own: Vec<Injection> = injections.iter().filter(|one| one.fault == fault).cloned().collect();
+        let mut lasted_ms: Vec<u64> = own.iter().map(|one| millis(one.at, one.healed)).collect();
+        lasted_ms.sort_unstable();
+        ByFault {
+            fault,
+            strikes: own.len(),
+            lasted_ms,
+            takeovers_ms: takeovers(&own, updates).0,
+            recoveries_ms: recoveries(&own, ends),
+        }
+    };
+    faults.into_iter().map(of).collect()
+}
+
+fn millis(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// For each shard that a victim held when it was struck, how long nobody committed anything: from its last commit to the
+/// first one of another. And how many of these shards nobody has committed anything to since, the victim neither.
+fn takeovers(injections: &[Injection], updates: &[Update]) -> (Vec<u64>, usize) {
+    let (mut taken, mut never) = (Vec::new(), 0);
+    let is_commit = |update: &&Update| update.seq.1 > update.seq.0;
+    for (victim, at) in injections.iter().flat_map(|injection| &injection.victims) {
         let mut holders: BTreeMap<i32, &str> = BTreeMap::new();
         let before = updates.partition_point(|update| update.at <= *at);
         for update in &updates[..before] {
             holders.insert(update.shard, &update.process);
         }
-        let held = holders.into_iter().filter(|(_, holder)| holder == victim);
-        taken.extend(held.filter_map(|(shard, _)| {
-            let next =
-                updates[before..].iter().find(|update| update.shard == shard && update.process != *victim)?;
-            u64::try_from(next.at.since(*at).as_millis()).ok()
-        }));
+        for (shard, _) in holders.into_iter().filter(|(_, holder)| holder == victim) {
+            let own = |update: &&Update| update.shard == shard && is_commit(update);
+            let next = updates
+                .iter()
+                .enumerate()
+                .skip(before)
+                .find(|(_, update)| own(update) && update.process != *victim);
+            let last = |updates: &[Update]| updates.iter().rev().find(own).map(|update| update.at);
+            match next {
+                Some((number, next)) => {
+                    // One that stood still only may have gone on by itself, and lost the shard to another fault later.
+                    let last = last(&updates[..number]).unwrap_or(*at);
+                    taken.push(millis(last, next.at));
+                }
+                None if last(updates).is_none_or(|last| last <= *at) => never += 1,
+                None => {}
+            }
+        }
     }
     taken.sort_unstable();
-    taken
+    (taken, never)
 }
 
-/// How long after each of these moments the next saga ended.
-fn recoveries(healed: &[Timestamp], ends: &[Timestamp]) -> Vec<u64> {
-    let next = |at: &Timestamp| {
-        let end = ends.get(ends.partition_point(|end| end < at))?;
-        u64::try_from(end.since(*at).as_millis()).ok()
+/// How long after each strike was taken back the next saga ended.
+fn recoveries(injections: &[Injection], ends: &[Timestamp]) -> Vec<u64> {
+    let next = |strike: &Injection| {
+        let end = ends.get(ends.partition_point(|end| *end < strike.healed))?;
+        Some(millis(strike.healed, *end))
     };
-    let mut recoveries: Vec<u64> = healed.iter().filter_map(next).collect();
+    let mut recoveries: Vec<u64> = injections.iter().filter_map(next).collect();
     recoveries.sort_unstable();
     recoveries
 }
@@ -176,27 +247,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_takeover_is_the_next_claim_of_a_shard_that_the_victim_held() {
+    fn a_takeover_is_from_the_last_commit_of_one_to_the_first_of_another() {
         let at = Timestamp::from_unix_millis;
-        let update = |ms, shard, process: &str| Update {
+        // A claim leaves the sequence as it is, a commit does not.
+        let update = |ms, shard, process: &str, commits: i64| Update {
             at: at(ms),
             shard,
             epoch: 1,
             process: process.to_owned(),
-            seq: (1, 1),
+            seq: (1, 1 + commits),
             published: 0,
         };
+        let strike = |victim: &str, ms, healed| Injection {
+            fault: "kill",
+            what: String::new(),
+            at: at(ms),
+            healed: at(healed),
+            victims: vec![(victim.to_owned(), at(ms))],
+            settles: Duration::ZERO,
+        };
         let updates = [
-            update(0, 1, "a"),
-            update(10, 2, "b"),
-            update(20, 3, "a"),
-            update(130, 2, "c"),
-            update(150, 1, "b"),
-            update(400, 3, "b"),
+            update(0, 1, "a", 1),
+            update(10, 2, "b", 1),
+            update(20, 3, "a", 1),
+            update(30, 4, "a", 1),
+            // It goes on for a moment.
+            update(110, 1, "a", 1),
+            update(130, 2, "c", 1),
+            update(150, 1, "b", 0),
+            update(160, 1, "b", 1),
+            update(400, 3, "b", 1),
         ];
-        assert_eq!(takeovers(&[("a".to_owned(), at(100))], &updates), [50, 300]);
-        assert!(takeovers(&[("d".to_owned(), at(100))], &updates).is_empty());
+        let (taken, never) = takeovers(&[strike("a", 100, 120)], &updates);
+        assert_eq!((taken, never), (vec![50, 380], 1), "nobody has gone on with shard 4");
+        assert_eq!(takeovers(&[strike("d", 100, 120)], &updates), (vec![], 0));
         assert_eq!(standstill(&[at(0), at(5), at(700)]), 695);
-        assert_eq!(recoveries(&[at(6), at(1), at(701)], &[at(0), at(5), at(700)]), [4, 694]);
+        let strikes = [strike("a", 0, 6), strike("a", 0, 1), strike("a", 0, 701)];
+        assert_eq!(recoveries(&strikes, &[at(0), at(5), at(700)]), [4, 694]);
+        let shown = by_fault(&strikes, &updates, &[at(0), at(5), at(700)]);
+        assert_eq!((shown.len(), shown[0].strikes, &*shown[0].lasted_ms), (1, 3, &[1, 6, 701][..]));
     }
 }

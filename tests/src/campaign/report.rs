@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -19,6 +20,8 @@ const NAMED: usize = 20;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     version: &'static str,
+    /// What was checked out, if Git knows.
+    commit: Option<String>,
     build: &'static str,
     broker: &'static str,
     orchestrators: u8,
@@ -34,6 +37,7 @@ impl Report {
     pub(crate) fn new(options: &Options, broker: &'static str) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            commit: commit(),
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
             broker,
             orchestrators: options.orchestrators,
@@ -73,9 +77,10 @@ impl Report {
         // Writing to a text does not fail.
         let _ = writeln!(
             text,
-            "Version {} ({} build), {} orchestrators, {} workers of each kind, {} bookings asked for in a second, \
+            "Version {}, commit {} ({} build), {} orchestrators, {} workers of each kind, {} bookings asked for in a second, \
              broker: {}. Harm was done for {} minutes in each run.\n",
             self.version,
+            self.commit.as_deref().unwrap_or("unknown"),
             self.build,
             self.orchestrators,
             self.workers_of_each_kind,
@@ -90,6 +95,9 @@ impl Report {
         );
         for run in &self.runs {
             row(&mut text, run);
+        }
+        for run in &self.runs {
+            details(&mut text, run);
         }
         for (fault, why) in &self.left_out {
             let _ = writeln!(text, "\n{fault} was left out: it {why}.");
@@ -108,10 +116,46 @@ impl Report {
     }
 }
 
+/// What is checked out, with a word if files differ from it.
+fn commit() -> Option<String> {
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = git.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// What a run's line has no room for.
+fn details(text: &mut String, run: &Outcome) {
+    let excused: Vec<String> =
+        run.excused.iter().map(|(code, count)| format!("{count} with the reason {code}")).collect();
+    let excused = if excused.is_empty() { "none".to_owned() } else { excused.join(", ") };
+    let _ = writeln!(
+        text,
+        "\n## {}, seed {}\n\nProgress was judged in {} s of calm, {} of these times between strikes. Bookings that ended \
+         otherwise than asked for, as the harm excuses: {excused}. Shards that nobody took over: {}.\n\n\
+         | fault | strikes | lasted p50 / max, ms | take-over p50 / max, ms | first end after healing p50 / max, ms |\n\
+         | --- | --- | --- | --- | --- |",
+        run.name, run.seed, run.judged_s, run.rests, run.never_taken
+    );
+    for fault in &run.by_fault {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} |",
+            fault.fault,
+            fault.strikes,
+            times(&fault.lasted_ms),
+            times(&fault.takeovers_ms),
+            times(&fault.recoveries_ms)
+        );
+    }
+}
+
+fn times(times: &[u64]) -> String {
+    middle_and_most(times).map_or_else(|| "-".to_owned(), |(middle, most)| format!("{middle} / {most}"))
+}
+
 fn row(text: &mut String, run: &Outcome) {
-    let times = |times: &[u64]| {
-        middle_and_most(times).map_or_else(|| "-".to_owned(), |(middle, most)| format!("{middle} / {most}"))
-    };
     let (takeover, recovery) = (times(&run.takeovers_ms), times(&run.recoveries_ms));
     let verdict = match run.violations.len() {
         0 => "holds".to_owned(),

@@ -4,17 +4,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use saga_defs::time::Timestamp;
 use tokio::time::sleep;
 
 use super::base::Base;
 use super::faults::Fault;
 use super::field::{Field, lock, now};
 use super::figures::{self, Outcome};
-use super::nemesis::{self, Injection};
+use super::nemesis::{self, Calm, Injection, REST};
 use super::options::Options;
 use crate::oracle::evidence::{Tolerance, Used};
-use crate::oracle::judge::Violation;
+use crate::oracle::judge::{Violation, judged};
 use crate::oracle::{all_ended, ask, ended};
 use crate::random::Random;
 use crate::scenario::verified;
@@ -24,8 +23,8 @@ use crate::wait::eventually;
 const WARM: usize = 20;
 /// How long the stack may take to them.
 const WARM_LIMIT: Duration = Duration::from_secs(60);
-/// How long clients book before the first strike, and after everything has settled.
-const CALM: Duration = Duration::from_secs(11);
+/// Harm for longer than this has a rest in it that is judged.
+const JUDGED_FROM: Duration = Duration::from_secs(180);
 /// How long sagas may take to their ends when nothing disturbs them any more: more than all attempts of a step.
 const END_LIMIT: Duration = Duration::from_secs(180);
 /// Between two looks at what processes hold.
@@ -80,14 +79,21 @@ pub(crate) async fn run(base: &Arc<Base>, options: &Options, plan: &Plan<'_>) ->
         violations.push(error_as_violation(&error));
     }
     let (planted, used) = (lock(&field.planted).clone(), lock(&used).clone());
-    let (evidence, judged) = ask(&field.stack, clients.log(), plan.tolerance(), |evidence| {
+    let (evidence, found) = ask(&field.stack, clients.log(), plan.tolerance(), |evidence| {
         evidence.planted.clone_from(&planted);
         evidence.calm.clone_from(&calm);
         evidence.used.clone_from(&used);
     })
     .await
     .context("the oracle")?;
-    violations.extend(judged);
+    violations.extend(found);
+    if evidence.updates.is_empty() {
+        violations.push(unseen(9, "nobody has seen who commits"));
+    }
+    // Before, between, and after.
+    if plan.time >= JUDGED_FROM && calm.iter().filter(|calm| judged(calm) > Duration::ZERO).count() < 3 {
+        violations.push(unseen(11, "between strikes it was never calm for long enough to be judged"));
+    }
     if let Err(error) = verified(&field.stack).await {
         violations.push(error_as_violation(&error));
     }
@@ -103,10 +109,17 @@ fn error_as_violation(error: &anyhow::Error) -> Violation {
     Violation { invariant: 1, name: "it does not end well", detail: format!("{error:#}") }
 }
 
-type Calm = Vec<(Timestamp, Timestamp)>;
+/// What could not be judged has not been passed.
+fn unseen(invariant: u8, detail: &str) -> Violation {
+    Violation { invariant, name: "not judged", detail: detail.to_owned() }
+}
 
 /// Calm, harm, healing, calm, and until all of that has ended bookings that go well; gives the times in which something had to end in every five seconds.
-async fn story(field: &Field, plan: &Plan<'_>, injections: &Mutex<Vec<Injection>>) -> (Result<()>, Calm) {
+async fn story(
+    field: &Field,
+    plan: &Plan<'_>,
+    injections: &Mutex<Vec<Injection>>,
+) -> (Result<()>, Vec<Calm>) {
     let warm = eventually("clients are served", WARM_LIMIT, async || {
         Ok((field.clients.accepted() >= WARM).then_some(()))
     });
@@ -114,17 +127,15 @@ async fn story(field: &Field, plan: &Plan<'_>, injections: &Mutex<Vec<Injection>
         return (Err(error), Vec::new());
     }
     let begun = now();
-    sleep(CALM).await;
+    sleep(REST).await;
     let quiet = now();
     let random = Random::seeded(plan.seed ^ 0x6e65_6d65_7369_7300);
     let raged = nemesis::rage(field, &plan.faults, random, plan.time, injections).await;
     let healed = field.heal().await;
     let settled = now().after(plan.settles());
-    sleep(plan.settles() + CALM).await;
+    sleep(plan.settles() + REST).await;
     let mut calm = vec![(begun, quiet)];
-    let all = lock(injections).clone();
-    let between = all.windows(2).map(|pair| (pair[0].healed.after(plan.settles()), pair[1].at));
-    calm.extend(between.filter(|(from, to)| from < to));
+    calm.extend(nemesis::between(&lock(injections)));
     calm.push((settled, now()));
     field.clients.become_gentle();
     let ended = ended(&field.stack, Some(now()), END_LIMIT).await;

@@ -2,41 +2,48 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use messaging::embedded::{Fault as Failure, Request};
 use tokio::time::{Instant, sleep};
 
-use super::Harm;
+use super::{BROKEN, Harm};
 use crate::campaign::field::Field;
 use crate::process::Signal;
 use crate::proxy::Weather;
 use crate::random::Random;
 
-/// The recipe that has shown lost and repeated records of idempotent producers, in a shorter form: frozen, thawed, again.
-const FROZEN: Duration = Duration::from_secs(9);
-const THAWED: Duration = Duration::from_secs(4);
-const FREEZES: u32 = 3;
-/// How long a broker is away.
-const AWAY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(25));
+/// The recipe that has shown lost and repeated records of idempotent producers: frozen, thawed, again. From less than a
+/// client waits for an answer to three times as long.
+const FROZEN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(45));
+const THAWED: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(20));
+const FREEZES: u32 = 2;
+/// How long a broker is away: also for longer than a producer keeps a record.
+const AWAY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(70));
 /// The network to the broker: how much longer it takes, give or take, and for how long.
 const DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(50));
 const SLOW: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(15));
-const SILENT: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(15));
+/// A network in which something is lost, from less than any limit of ours to more than each of them.
+const SILENT: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(60));
 /// Rounds of failing requests, and the time between them.
 const ROUNDS: u32 = 20;
 const BETWEEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(900));
 /// Requests that fail in a round, at most.
 const IN_A_ROUND: u64 = 4;
 
-pub(super) async fn freeze(field: &Field) -> Result<Harm> {
+pub(super) async fn freeze(field: &Field, random: &mut Random) -> Result<Harm> {
     let (broker, _) = field.base.own_kafka()?;
-    for _ in 0..FREEZES {
+    let mut told = Vec::new();
+    for number in 0..FREEZES {
+        if number > 0 {
+            sleep(random.between(THAWED.0, THAWED.1)).await;
+        }
+        let frozen = random.between(FROZEN.0, FROZEN.1);
         broker.signal(Signal::Stop)?;
-        sleep(FROZEN).await;
+        sleep(frozen).await;
         broker.signal(Signal::Continue)?;
-        sleep(THAWED).await;
+        told.push(format!("{frozen:?}"));
     }
-    Ok(Harm::of(format!("{FREEZES} times for {FROZEN:?}")))
+    Ok(Harm::of(format!("for {}", told.join(" and "))))
 }
 
 pub(super) async fn crash(field: &Field, random: &mut Random) -> Result<Harm> {
@@ -62,7 +69,8 @@ pub(super) async fn delay(field: &Field, random: &mut Random) -> Result<Harm> {
 }
 
 pub(super) async fn half_open(field: &Field, random: &mut Random) -> Result<Harm> {
-    weather(field, Weather::Swallowing, random.between(SILENT.0, SILENT.1)).await
+    let weather = *random.pick(&BROKEN).context("a kind")?;
+    self::weather(field, weather, random.between(SILENT.0, SILENT.1)).await
 }
 
 async fn weather(field: &Field, weather: Weather, time: Duration) -> Result<Harm> {
@@ -70,7 +78,7 @@ async fn weather(field: &Field, weather: Weather, time: Duration) -> Result<Harm
     network.set(weather);
     sleep(time).await;
     network.set(Weather::Clear);
-    Ok(Harm::of(format!("{time:?}")))
+    Ok(Harm::of(format!("{weather:?} for {time:?}")))
 }
 
 /// What an embedded broker is told to answer.

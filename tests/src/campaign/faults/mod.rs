@@ -15,6 +15,7 @@ use saga_defs::time::Timestamp;
 
 use super::field::Field;
 use crate::oracle::Tolerance;
+use crate::proxy::Weather;
 use crate::random::Random;
 
 /// What a strike did.
@@ -31,6 +32,9 @@ impl Harm {
         Self { what: what.into(), victims: Vec::new() }
     }
 }
+
+/// What a network does that is there and does not work.
+const BROKEN: [Weather; 3] = [Weather::Swallowing, Weather::Mute, Weather::Stalled];
 
 /// What a fault needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +69,15 @@ pub(crate) enum Fault {
     Rebalances,
     /// Postgres is stopped at once and starts again
     PostgresCrash,
+    /// Postgres is away for up to two minutes
+    PostgresAway,
     /// A commit happens and its answer is lost
     LostAnswers,
     /// All connections to Postgres are broken each second
     BrokenConnections,
     /// The network to Postgres takes 200 ms longer, give or take 100
     PostgresDelay,
-    /// The network between one process and Postgres swallows everything
+    /// The network between one process and Postgres loses everything, the answers only, or nothing but time
     PostgresHalfOpen,
     /// Of ten statements that write, one meets a deadlock, a serialization failure or a time limit
     Refusals,
@@ -89,7 +95,7 @@ pub(crate) enum Fault {
     BrokerCuts,
     /// The network to the broker takes 100 ms longer, give or take 50
     BrokerDelay,
-    /// The network to the broker swallows everything
+    /// The network to the broker loses everything, the answers only, or nothing but time
     BrokerHalfOpen,
     /// Requests to the broker fail: leaders change, coordinators are away, producers are unknown
     BrokerErrors,
@@ -138,7 +144,7 @@ impl Facts {
 
 impl Fault {
     /// All of them, in the order in which they are run.
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::KillOrchestrator,
         Self::KillWithStarts,
         Self::KillWorker,
@@ -149,6 +155,7 @@ impl Fault {
         Self::CrashLoop,
         Self::Rebalances,
         Self::PostgresCrash,
+        Self::PostgresAway,
         Self::LostAnswers,
         Self::BrokenConnections,
         Self::PostgresDelay,
@@ -183,6 +190,7 @@ impl Fault {
             Self::CrashLoop => Facts::new("crash-loop", &[5]),
             Self::Rebalances => Facts::new("rebalances", &[48]),
             Self::PostgresCrash => Facts::new("postgres-crash", &[55, 61]).failing(),
+            Self::PostgresAway => Facts::new("postgres-away", &[55, 61]).failing().settling(45),
             Self::LostAnswers => Facts::new("lost-answers", &[56]).failing(),
             Self::BrokenConnections => Facts::new("broken-connections", &[59]).failing(),
             Self::PostgresDelay => Facts::new("postgres-delay", &[54]),
@@ -239,6 +247,7 @@ impl Fault {
             Self::CrashLoop => processes::crash_loop(field, random).await,
             Self::Rebalances => processes::rebalances(field, random, left).await,
             Self::PostgresCrash => postgres::crash(field).await,
+            Self::PostgresAway => postgres::go_away(field, random).await,
             Self::LostAnswers => postgres::lose_answers(field, random).await,
             Self::BrokenConnections => postgres::break_connections(field).await,
             Self::PostgresDelay => postgres::delay(field, random).await,
@@ -247,7 +256,7 @@ impl Fault {
             Self::PinnedHorizon => postgres::pin_horizon(field).await,
             Self::LockedTables => postgres::lock_tables(field, random).await,
             Self::PartitionMaintenance => postgres::maintain_partitions(field, random).await,
-            Self::BrokerFreeze => broker::freeze(field).await,
+            Self::BrokerFreeze => broker::freeze(field, random).await,
             Self::BrokerCrash => broker::crash(field, random).await,
             Self::BrokerCuts => broker::cut(field, random).await,
             Self::BrokerDelay => broker::delay(field, random).await,

@@ -8,7 +8,7 @@ use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection};
 use sea_orm::sqlx::{Connection as _, Executor as _};
 use tokio::time::{Instant, sleep};
 
-use super::Harm;
+use super::{BROKEN, Harm};
 use crate::campaign::field::{Field, WORKERS};
 use crate::database::Database;
 use crate::proxy::{Loss, Proxy, Weather};
@@ -24,7 +24,10 @@ const BREAKS: u64 = 10;
 /// What the network takes longer, and give or take.
 const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(100));
 const SLOW: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(15));
-const SILENT: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(20));
+/// A network in which something is lost, from less than any limit of ours to more than each of them.
+const SILENT: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(60));
+/// How long Postgres is away.
+const AWAY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
 /// How long one transaction in ten is refused.
 const REFUSING: Duration = Duration::from_secs(10);
 /// How long an old snapshot keeps dead rows from being removed.
@@ -37,8 +40,14 @@ const LOCKED: Duration = Duration::from_millis(1_500);
 pub(super) async fn crash(field: &Field) -> Result<Harm> {
     let begun = Instant::now();
     let base = field.base.clone();
-    tokio::task::spawn_blocking(move || base.postgres.crash()).await??;
+    tokio::task::spawn_blocking(move || base.postgres.crash(Duration::ZERO)).await??;
     Ok(Harm::of(format!("Postgres was back after {:?}", begun.elapsed())))
+}
+
+pub(super) async fn go_away(field: &Field, random: &mut Random) -> Result<Harm> {
+    let (base, time) = (field.base.clone(), random.between(AWAY.0, AWAY.1));
+    tokio::task::spawn_blocking(move || base.postgres.crash(time)).await??;
+    Ok(Harm::of(format!("for {time:?}")))
 }
 
 /// The links of the processes that run.
@@ -93,10 +102,13 @@ pub(super) async fn half_open(field: &Field, random: &mut Random) -> Result<Harm
     let time = random.between(SILENT.0, SILENT.1);
     let all = links(field)?;
     let (name, link) = random.pick(&all).context("a process runs")?;
-    link.set(Weather::Swallowing);
+    let weather = *random.pick(&BROKEN).context("a kind")?;
+    link.set(weather);
     sleep(time).await;
     link.set(Weather::Clear);
-    Ok(Harm::of(format!("between {name} and Postgres, {time:?}")))
+    // One that finds itself without its shards for too long ends, so that somebody starts it anew.
+    field.complete().await?;
+    Ok(Harm::of(format!("{weather:?} between {name} and Postgres, {time:?}")))
 }
 
 /// Deadlocks, serialization failures and statements that take too long, as Postgres reports them.

@@ -1,5 +1,7 @@
 //! I10, I11: nothing grows without bounds, and whenever nothing disturbs, sagas come to their ends.
 
+use std::time::Duration;
+
 use saga_defs::time::Timestamp;
 
 use super::{Violation, World, status, violation};
@@ -10,6 +12,12 @@ const WINDOW_MS: i64 = 5_000;
 const MOST_RESIDENT_MIB: u64 = 512;
 /// More connections than any process has reason to hold, by far.
 const MOST_FILES: u64 = 1_024;
+
+/// For how long of a calm time it is judged whether there is progress.
+pub fn judged((from, to): &(Timestamp, Timestamp)) -> Duration {
+    let millis = (to.unix_millis() - from.unix_millis()).max(0) / WINDOW_MS * WINDOW_MS;
+    Duration::from_millis(millis.unsigned_abs())
+}
 
 pub(super) fn judge(world: &World<'_>, found: &mut Vec<Violation>) {
     if !world.evidence.sagas.iter().any(|row| status(row) == "completed") {

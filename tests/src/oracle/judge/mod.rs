@@ -15,7 +15,7 @@ mod starts;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ use saga_defs::ids::SagaId;
 use serde::Serialize;
 
 use super::evidence::{Evidence, Line};
+pub use bounds::judged;
 
 /// One thing that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,6 +56,11 @@ pub fn judge(evidence: &Evidence) -> Vec<Violation> {
     epochs::judge(&evidence.updates, &mut found);
     bounds::judge(&world, &mut found);
     found
+}
+
+/// How many bookings ended otherwise than asked for, by the code of the reason, where the disturbances excuse it.
+pub fn excused(evidence: &Evidence) -> BTreeMap<String, usize> {
+    starts::excused(&World::of(evidence))
 }
 
 /// The evidence by saga.

@@ -1,7 +1,8 @@
 //! I1, I2: every accepted start has its saga, which ended as it should; no key made two; nobody's saga is there.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use orchestrator::store::snapshot::SagaLine;
 use saga_defs::ids::SagaId;
 use serde_json::Value;
 use uuid::Uuid;
@@ -12,8 +13,14 @@ use crate::oracle::evidence::{Start, Tolerance};
 
 /// Reasons of a compensation that come of a participant that was away.
 const AWAY: [&str; 1] = ["timed_out"];
+/// The reason of what somebody has cancelled.
+const CANCELLED: &str = "cancelled";
+/// Of so many bookings one may end otherwise than asked for, when participants were away or failed; and a few in any case.
+const MOST_EXCUSED: usize = 20;
+const FEW: usize = 20;
 
 pub(super) fn judge(world: &World<'_>, found: &mut Vec<Violation>) {
+    not_too_many(world, found);
     let users = users(world);
     let mut known: HashMap<SagaId, usize> = HashMap::new();
     for start in &world.evidence.starts {
@@ -61,24 +68,75 @@ fn accepted(world: &World<'_>, saga: SagaId, start: &Start, found: &mut Vec<Viol
         found.push(violation(1, "saga without an end", format!("{saga} is {status} at {step}")));
         return;
     }
+    if let Fit::Not(code) = fit(world, row, start) {
+        let (end, code) = (start.end, if code.is_empty() { "nothing" } else { &code });
+        let detail = format!("{saga} should have been {end:?}, but is {status} because of {code}");
+        found.push(violation(1, "wrong end", detail));
+    }
+}
+
+/// How an end goes with what was asked for.
+enum Fit {
+    As,
+    /// It does not, for the reason of this code, and may.
+    Excused(String),
+    /// It does not, for the reason of this code.
+    Not(String),
+}
+
+fn fit(world: &World<'_>, row: &SagaLine, start: &Start) -> Fit {
+    let status = status(row);
     let fits = match start.end {
         None => true,
         Some(End::Completed) => status == "completed",
         Some(End::Compensated) => status == "compensated",
     };
+    if fits {
+        return Fit::As;
+    }
     let code = reason(&row.body);
-    let tolerated = match world.evidence.tolerance {
+    let excused = match world.evidence.tolerance {
         Tolerance::None => false,
         Tolerance::Timeouts => AWAY.contains(&&*code),
+        Tolerance::Failures if code == CANCELLED => was_cancelled(world, row),
         Tolerance::Failures => status == "compensated" && !code.is_empty(),
     };
-    if !fits && !tolerated {
-        let (end, code) = (start.end, if code.is_empty() { "nothing" } else { &code });
-        found.push(violation(
-            1,
-            "wrong end",
-            format!("{saga} should have been {end:?}, but is {status} because of {code}"),
-        ));
+    if excused && !in_calm(world, row) { Fit::Excused(code) } else { Fit::Not(code) }
+}
+
+/// Whether nothing has disturbed it from its start to its end.
+fn in_calm(world: &World<'_>, row: &SagaLine) -> bool {
+    let mut calm = world.evidence.calm.iter();
+    calm.any(|(from, to)| *from <= row.started_at && row.finished_at.is_some_and(|end| end <= *to))
+}
+
+/// Whether somebody has asked for that.
+fn was_cancelled(world: &World<'_>, row: &SagaLine) -> bool {
+    world.evidence.audit.iter().any(|line| line.saga == row.id && &*line.verb == "cancel")
+}
+
+/// See [`super::excused`].
+pub(super) fn excused(world: &World<'_>) -> BTreeMap<String, usize> {
+    let mut excused = BTreeMap::new();
+    for start in &world.evidence.starts {
+        let accepted: BTreeSet<SagaId> = start.accepted.iter().copied().collect();
+        for row in accepted.iter().filter_map(|saga| world.sagas.get(saga)).filter(|row| ended(row)) {
+            if let Fit::Excused(code) = fit(world, row, start) {
+                *excused.entry(code).or_default() += 1;
+            }
+        }
+    }
+    excused
+}
+
+/// An excuse that serves for too many is none. What operators have cancelled needs none.
+fn not_too_many(world: &World<'_>, found: &mut Vec<Violation>) {
+    let excused = excused(world);
+    let count: usize = excused.iter().filter(|(code, _)| *code != CANCELLED).map(|(_, count)| count).sum();
+    let accepted = world.evidence.starts.iter().filter(|start| !start.accepted.is_empty()).count();
+    if count > FEW && count * MOST_EXCUSED > accepted {
+        let detail = format!("of {accepted} bookings {count} ended otherwise than asked for: {excused:?}");
+        found.push(violation(1, "too many given up", detail));
     }
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::judge;
 use crate::load::End;
-use crate::oracle::evidence::{Evidence, Start, Units, Used};
+use crate::oracle::evidence::{Evidence, Start, Tolerance, Units, Used};
 use town::{A, B, C, Town, begun};
 
 /// Breaks something and says what is found, with names in place of ids; long lines are cut.
@@ -99,6 +99,31 @@ fn a_saga_that_nobody_asked_for() {
         all.starts.remove(2);
         all.keys.retain(|saga| *saga != C);
     }), @"I2 nobody's saga: C was asked for by nobody");
+}
+
+/// Timeouts and failures are excuses where something was disturbed, and for a few.
+#[test]
+fn an_excuse_that_does_not_hold() {
+    let declined = |all: &mut Evidence| {
+        all.tolerance = Tolerance::Failures;
+        let spoilt = all.starts.iter_mut().filter(|start| start.accepted.contains(&B));
+        spoilt.for_each(|start| start.end = Some(End::Completed));
+    };
+    assert_eq!(found(declined), "");
+    insta::assert_snapshot!(found(|all| {
+        declined(all);
+        all.calm.push((begun(), begun().after(std::time::Duration::from_secs(4))));
+    }), @"I1 wrong end: B should have been Some(Completed), but is compensated because of payment_declined");
+    insta::assert_snapshot!(found(|all| {
+        declined(all);
+        let starts = vec![all.starts.iter().find(|start| start.accepted.contains(&B)).unwrap().clone(); 21];
+        all.starts.extend(starts);
+    }), @"");
+    insta::assert_snapshot!(found(|all| {
+        declined(all);
+        let row = all.sagas.iter_mut().find(|row| row.id == B.as_uuid()).unwrap();
+        row.body = String::from_utf8_lossy(&row.body).replace("payment_declined", "cancelled").into();
+    }), @"");
 }
 
 #[test]
