@@ -189,19 +189,19 @@ impl Public {
         self.world.note(format_args!("letter {letter}: {}", if done.is_ok() { "done" } else { "not done" }));
     }
 
-    /// Helps everything that does not end by itself; to be called again and again once it is calm.
+    /// Helps what waits for an operator, and nothing else: whatever else does not end by itself is forgotten, and shall be seen.
+    /// To be called again and again once it is calm.
     pub async fn help(&self) {
         let waiting: Vec<(SagaId, Verb)> = {
             let rows = self.world.rows();
             let skipped = skipped(&rows);
-            let open = rows.sagas.values().filter(|row| row.finished_at.is_none());
-            let verb = |row: &SagaWrite| match row.status {
-                // What was skipped gave no data, so that later commands may lack some for ever.
-                Status::Stuck if skipped.contains(&row.id) => Verb::Skip,
-                Status::Stuck => Verb::Redrive { input: None },
-                _ => Verb::RetryNow,
+            let stuck = rows.sagas.values().filter(|row| row.status == Status::Stuck);
+            // What was skipped gave no data, so that later commands may lack some for ever.
+            let verb = |row: &SagaWrite| match skipped.contains(&row.id) {
+                true => Verb::Skip,
+                false => Verb::Redrive { input: None },
             };
-            open.map(|row| (row.id, verb(row))).collect()
+            stuck.map(|row| (row.id, verb(row))).collect()
         };
         for (saga, verb) in waiting {
             for running in self.slots.iter().flat_map(|slot| slot.everybody()) {

@@ -55,6 +55,8 @@ pub struct Report {
     pub seed: u64,
     /// What does not hold.
     pub violations: Vec<String>,
+    /// What would not hold either, if the broker had not refused a command.
+    pub excused: usize,
     /// Of everything that happened.
     pub hash: u64,
     /// How much happened.
@@ -108,15 +110,21 @@ pub async fn run(setting: Setting) -> Report {
 
 /// What the oracle finds, but for what the schedule or its broker is to blame for.
 pub fn judge(world: &World, evidence: &Evidence) -> Vec<String> {
+    judge_all(world, evidence).0
+}
+
+/// As [`judge`], and what the broker is to blame for.
+fn judge_all(world: &World, evidence: &Evidence) -> (Vec<String>, usize) {
+    // That nothing completed is an accident of a short schedule.
+    let found = judge::judge(evidence).into_iter().filter(|violation| violation.name != "no progress");
     let counts = |violation: &Violation| match violation.name {
-        // That nothing completed is an accident of a short schedule.
-        "no progress" => false,
         // A broker that refuses a command may never have it, or have it late: a copy that an owner before sent may still be
         // on its way when the saga goes on. Nobody can know whether it comes, so nothing waits for it.
         "command never published" | "commands out of order" => !world.has_refused(&violation.detail),
         _ => true,
     };
-    judge::judge(evidence).into_iter().filter(counts).map(|violation| violation.to_string()).collect()
+    let (found, excused): (Vec<Violation>, Vec<Violation>) = found.partition(counts);
+    (found.iter().map(ToString::to_string).collect(), excused.len())
 }
 
 /// Everybody in a schedule.
@@ -214,7 +222,7 @@ impl Stage {
     pub(crate) fn report(self, seed: u64, began: Instant) -> Report {
         let participants = &self.nemesis.participants;
         let evidence = evidence::gather(&self.world, participants, self.public.starts());
-        let mut violations = judge(&self.world, &evidence);
+        let (mut violations, excused) = judge_all(&self.world, &evidence);
         let rows = self.world.rows();
         violations.extend(ledger::judge(&rows, participants));
         violations.extend(lock(&self.world.found).iter().cloned());
@@ -222,6 +230,7 @@ impl Stage {
         Report {
             seed,
             violations,
+            excused,
             hash: self.world.trace.hash(),
             events: self.world.trace.count(),
             lines: self.world.trace.lines(),

@@ -19,6 +19,8 @@ pub enum Wrong {
     RenewalLies,
     /// A take-over finds no saga that waits.
     WaitingForgotten,
+    /// A take-over is told that all timers are a day later.
+    TimersTooLate,
     /// One idempotency key acts twice.
     KeysTakenTwice,
     /// The broker acknowledges a record now and then that it does not keep.
@@ -29,7 +31,7 @@ pub enum Wrong {
 
 impl Wrong {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoFence,
         Self::NothingPublishedAgain,
         Self::WatermarkEarly,
@@ -37,6 +39,7 @@ impl Wrong {
         Self::HalfCommit,
         Self::RenewalLies,
         Self::WaitingForgotten,
+        Self::TimersTooLate,
         Self::KeysTakenTwice,
         Self::AcknowledgedAndLost,
         Self::InboxForgets,

@@ -76,6 +76,9 @@ struct Totals {
     epochs: i64,
     events: u64,
     virtual_hours: f64,
+    /// What the broker is to blame for, and in how many schedules.
+    excused: usize,
+    with_excuses: usize,
 }
 
 impl Totals {
@@ -85,6 +88,8 @@ impl Totals {
         self.transitions += report.transitions;
         self.epochs += report.epochs;
         self.events += report.events;
+        self.excused += report.excused;
+        self.with_excuses += usize::from(report.excused > 0);
         self.virtual_hours += report.took.as_secs_f64() / 3_600.0;
     }
 }

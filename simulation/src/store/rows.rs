@@ -2,6 +2,7 @@
 //! What is changed here by a [`Wrong`] is changed on purpose, to see that it is found.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use ::orchestrator::store::StoreError;
 use ::orchestrator::store::audit::AuditRow;
@@ -21,6 +22,8 @@ use crate::wrong::Wrong;
 
 /// A walk over the sagas looks at so few at once, so that it is made in several steps.
 const LOOKED_AT: usize = 7;
+/// Longer than any schedule.
+const A_DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// A shard's row.
 #[derive(Debug, Clone)]
@@ -324,7 +327,11 @@ impl Rows {
                 && shards.contains(&row.shard)
                 && !self.is(Wrong::WaitingForgotten)
         };
-        let open = |row: &&SagaWrite| OpenSaga { id: row.id, shard: row.shard, wake_at: row.wake_at };
+        let open = |row: &&SagaWrite| OpenSaga {
+            id: row.id,
+            shard: row.shard,
+            wake_at: row.wake_at.map(|at| if self.is(Wrong::TimersTooLate) { at.after(A_DAY) } else { at }),
+        };
         OpenSagas {
             waiting: looked.iter().filter(waits).map(open).collect(),
             next: looked
