@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client_log::Logged;
 use crate::settings::{KafkaError, KafkaSettings, MAX_RECORD_BYTES, QUESTION_TIMEOUT};
@@ -148,6 +149,33 @@ pub async fn remove(settings: &KafkaSettings, topics: &[&str]) -> Result<(), Top
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// Deletes the records of a partition in front of this offset, as retention does, and says which offset is the oldest one then. For
+/// tests: nothing in a service deletes records. The embedded broker cannot do it.
+///
+/// # Errors
+/// The cluster refuses, or does not answer.
+pub async fn cut_off(
+    settings: &KafkaSettings,
+    topic: &str,
+    partition: i32,
+    before: i64,
+) -> Result<i64, TopicError> {
+    let unreachable = |source: ClientError| KafkaError::Unreachable {
+        question: format!("the deletion of records of {topic}"),
+        servers: settings.bootstrap_servers.clone(),
+        source: Some(source.into()),
+    };
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(topic, partition, Offset::Offset(before)).map_err(unreachable)?;
+    let cut = settings.admin()?.delete_records(&offsets, &patient()).await.map_err(unreachable)?;
+    let cut = cut.find_partition(topic, partition);
+    let oldest = cut.and_then(|place| {
+        place.error().ok()?;
+        place.offset().to_raw()
+    });
+    oldest.ok_or_else(|| TopicError::NotReady { topic: topic.into() })
 }
 
 /// Those that are missing. Asks for the metadata of all topics: the question for one unknown topic would create it, on

@@ -38,6 +38,7 @@ pub struct Metrics {
     requests: Histogram<f64>,
     removed: Counter<u64>,
     journal_age: Gauge<u64>,
+    unpartitioned: Gauge<u64>,
     inbox_delay: Histogram<f64>,
     now: Levels,
     many: Many,
@@ -185,6 +186,11 @@ impl Metrics {
                 .u64_gauge("saga.journal.age")
                 .with_unit("s")
                 .with_description("Since when the journal is kept.")
+                .build(),
+            unpartitioned: meters
+                .meter()
+                .u64_gauge("saga.journal.unpartitioned")
+                .with_description("Rows of the journal for whose day there is no partition, 10,000 at most.")
                 .build(),
             inbox_delay: seconds(
                 "saga.inbox.delay",
@@ -340,6 +346,11 @@ impl Metrics {
     /// The oldest day of the journal began so long ago.
     pub fn journal_age(&self, age: Duration) {
         self.journal_age.record(age.as_secs(), &[]);
+    }
+
+    /// So many rows of the journal are in its default partition.
+    pub fn unpartitioned(&self, rows: u64) {
+        self.unpartitioned.record(rows, &[]);
     }
 
     /// An HTTP request was answered. `route` is the template, not the path.

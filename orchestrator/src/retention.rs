@@ -89,6 +89,7 @@ impl Retainer {
     /// # Errors
     /// When the database does not answer; what is removed by then stays removed.
     pub async fn pass(&mut self, now: Timestamp) -> Result<Removed, StoreError> {
+        self.metrics.unpartitioned(self.store.unpartitioned().await?);
         let cutoff = age_limit(now, self.days);
         let mut removed = Removed { days: self.drop_days(cutoff).await?, ..Removed::default() };
         let mut before = cutoff;

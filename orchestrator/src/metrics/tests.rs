@@ -16,6 +16,7 @@ fn the_text_follows_the_conventions() -> Result<(), MetersError> {
     metrics.shards(8, 1);
     metrics.removed(&Removed { days: 1, sagas: 12, keys: 11, letters: 0, actions: 2 });
     metrics.journal_age(Duration::from_secs(86_400));
+    metrics.unpartitioned(4);
     metrics.handled([Instant::now()]);
     metrics.waiting(5, Duration::from_millis(1_500));
     metrics.inbox_delay(Some(Duration::from_millis(20)));
@@ -49,6 +50,7 @@ fn the_text_follows_the_conventions() -> Result<(), MetersError> {
         r#"saga_shards{state="stopped"} 1"#,
         r#"saga_retention_removed_total{what="saga"} 12"#,
         "saga_journal_age_seconds 86400",
+        "saga_journal_unpartitioned 4",
         "saga_input_duration_seconds_count 1",
         "saga_in_flight 5",
         "saga_in_flight_oldest_age_seconds 1.5",

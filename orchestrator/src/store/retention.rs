@@ -111,6 +111,17 @@ impl Retention {
         rows.iter().map(day).collect()
     }
 
+    /// How many rows of the journal are in its default partition, 10,000 at most: there was no partition for their day. They
+    /// stay there, and keep that day's partition from being made, until somebody moves them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn unpartitioned(&self) -> Result<u64, StoreError> {
+        let row = self.db.query_one_raw(statement(UNPARTITIONED, vec![])).await?;
+        let rows: i64 = row.map_or(Ok(0), |row| row.try_get("", "rows"))?;
+        Ok(rows.unsigned_abs())
+    }
+
     /// The oldest saga begun before `before` that must stay: it is open, it moved at `cutoff` or later, or a dead letter of
     /// it is open. `None`: none must. Walks in short transactions: sagas that moved meanwhile only became younger.
     ///
@@ -262,6 +273,8 @@ SELECT partition, lower, upper FROM (
     WHERE i.inhparent = 'journal'::regclass
 ) AS days
 WHERE lower IS NOT NULL AND upper IS NOT NULL ORDER BY lower";
+
+const UNPARTITIONED: &str = "SELECT count(*) AS rows FROM (SELECT FROM journal_default LIMIT 10000) AS rows";
 
 const OLDEST_LETTER: &str = "
 SELECT saga_id FROM dead_letter

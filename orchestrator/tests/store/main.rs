@@ -14,6 +14,7 @@ use orchestrator::store::definitions::{Counts, Publication};
 use orchestrator::store::letters::{LetterChange, LetterRow};
 use orchestrator::store::listing::Listed;
 use orchestrator::store::queries::{Reads, SagaFilter};
+use orchestrator::store::retention::Retention;
 use orchestrator::store::shards::{Claimant, Claimed, ShardCountError};
 use orchestrator::store::{ENGINE_CONNECTIONS, Store, StoreError};
 use saga_defs::ids::{DeadLetterId, Revision, SagaId, Shard, ShardCount};
@@ -253,6 +254,28 @@ async fn a_partition_does_not_wait_for_a_long_reader() {
 
     reader.rollback().await.unwrap();
     store.make_journal_partitions().await.unwrap();
+}
+
+/// What cannot go to its day's partition is kept, counted, and moved there as the runbook says.
+#[tokio::test]
+async fn rows_without_a_partition_are_counted_and_moved() {
+    let url = TestServer::shared().fresh_database();
+    let store = store_on(&url).await;
+    let retention = Retention::connect(&SecretString::from(url)).await.unwrap();
+    assert_eq!(retention.unpartitioned().await.unwrap(), 0);
+    // The batch is of a day far ahead.
+    let claimed = claim(&store, &[0], "only").await;
+    assert_eq!(store.commit(&batch(&claimed, 3)).await.unwrap(), Committed::Yes);
+    assert_eq!(retention.unpartitioned().await.unwrap(), 3);
+
+    let runbook = include_str!("../../../docs/runbooks/journal-without-partition.md");
+    let (_, rest) = runbook.split_once("```sql\n").unwrap();
+    store.connection().execute_unprepared(rest.split_once("```").unwrap().0).await.unwrap();
+    assert_eq!(retention.unpartitioned().await.unwrap(), 0);
+    let days = retention.days().await.unwrap();
+    assert_eq!(days.last().unwrap().partition, "journal_20270115");
+    let moved = store.connection().execute_unprepared("DELETE FROM journal_20270115").await.unwrap();
+    assert_eq!(moved.rows_affected(), 3);
 }
 
 async fn newest_day(store: &Store) -> String {

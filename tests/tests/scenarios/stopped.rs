@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use saga_defs::ids::ShardCount;
-use tests::api::BookingRequest;
+use messaging::KafkaSettings;
+use messaging::fetch::watermarks;
+use messaging::topics::{TopicSpec, cut_off, ensure, remove};
+use saga_defs::ids::{SagaId, Shard, ShardCount};
+use tests::api::{Api, BookingRequest};
 use tests::kafka::SHARDS;
 use tests::process::{Program, Signal};
 use tests::scenario::on_own_stack;
@@ -13,6 +16,7 @@ use tests::wait::{SOON, eventually};
 
 /// Until the group has been joined anew and every command that is waited for is answered once more.
 const RESUMED: Duration = Duration::from_secs(60);
+const INBOX: &str = "saga.inbox";
 const REASON: &str = "the disk of broker 2 is gone";
 
 #[test]
@@ -132,6 +136,130 @@ fn a_partition_without_its_next_record_stops_one_shard_and_participants_are_aske
         }
         Ok(())
     });
+}
+
+/// What retention does at a real broker while nobody reads.
+#[test]
+fn replies_that_retention_removed_before_they_were_read_stop_their_shard() {
+    if !tests::kafka::is_real() {
+        eprintln!("left out: the embedded broker deletes no records; set TEST_KAFKA_BOOTSTRAP_SERVERS");
+        return;
+    }
+    on_own_stack(Options::default(), async |stack| {
+        let waiting = waiting_for_payment(stack).await?;
+        let shards = ShardCount::new(SHARDS).context("shards")?;
+        let shard = waiting[0].shard(shards);
+        stack.orchestrator()?.service.kill()?;
+        stack.worker(Program::PaymentWorker)?.signal(Signal::Continue)?;
+        let charged = "SELECT count(*) AS n FROM payments WHERE status = 'completed'";
+        eventually("every payment is answered", SOON, async || {
+            let charged = stack.payments.number(charged, vec![]).await?;
+            let answers = stack.topic(INBOX).await?.len();
+            Ok((charged == i64::from(3 * SHARDS) && answers == usize::from(2 * 3 * SHARDS)).then_some(()))
+        })
+        .await?;
+        let settings = stack.kafka_settings();
+        let end = end_of(&settings, shard)?;
+        ensure!(
+            cut_off(&settings, INBOX, i32::from(shard.0), end).await? == end,
+            "not all of it was deleted"
+        );
+
+        let api = stack.start_orchestrator().await?.api.clone();
+        stands_still(&api, &[shard]).await?;
+        let (still, on): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|saga| saga.shard(shards) == shard);
+        for saga in on {
+            api.saga_is(saga, "completed").await?;
+        }
+        for saga in &still {
+            ensure!(api.saga(*saga).await?["status"] == "running", "{saga} has moved");
+        }
+        resume(stack, shard, &end.to_string()).await?;
+        for saga in still {
+            api.saga_is_within(saga, "completed", RESUMED).await?;
+        }
+        all_go_on(stack, &api, 1).await
+    });
+}
+
+/// Whoever makes a topic again makes another one: its offsets mean other records.
+#[test]
+fn an_inbox_that_is_deleted_and_made_again_under_a_running_service_stops_its_shards() {
+    if !tests::kafka::is_real() {
+        eprintln!("left out: the embedded broker deletes no topics; set TEST_KAFKA_BOOTSTRAP_SERVERS");
+        return;
+    }
+    on_own_stack(Options::default(), async |stack| {
+        let waiting = waiting_for_payment(stack).await?;
+        let api = stack.api()?;
+        let settings = stack.kafka_settings();
+        remove(&settings, &[INBOX]).await?;
+        ensure(&settings, &[TopicSpec::new(INBOX, i32::from(SHARDS), 1)]).await?;
+        let all: Vec<Shard> = (0..SHARDS).map(Shard).collect();
+        stands_still(&api, &all).await?;
+        stack.worker(Program::PaymentWorker)?.signal(Signal::Continue)?;
+        for shard in all {
+            resume(stack, shard, "earliest").await?;
+        }
+        for saga in waiting {
+            api.saga_is_within(saga, "completed", RESUMED).await?;
+        }
+        all_go_on(stack, &api, usize::from(SHARDS)).await
+    });
+}
+
+/// Sagas whose payment is not answered: its worker stands still.
+async fn waiting_for_payment(stack: &Stack) -> Result<Vec<SagaId>> {
+    stack.worker(Program::PaymentWorker)?.signal(Signal::Stop)?;
+    let mut waiting = Vec::new();
+    for _ in 0..3 * SHARDS {
+        waiting.push(stack.api()?.start_booking(&BookingRequest::default()).await?);
+    }
+    all_wait_for_payment(stack).await?;
+    Ok(waiting)
+}
+
+fn end_of(settings: &KafkaSettings, shard: Shard) -> Result<i64> {
+    let settings = settings.clone();
+    let marks = tokio::task::block_in_place(|| watermarks(&settings, INBOX))?;
+    let marks = marks.iter().find(|marks| marks.partition == i32::from(shard.0));
+    Ok(marks.context("the shard's partition")?.high)
+}
+
+/// Readiness, metrics and log tell of these shards, and what to do.
+async fn stands_still(api: &Api, shards: &[Shard]) -> Result<()> {
+    eventually("readiness, metrics and log tell", RESUMED, async || {
+        let told = api.get("/readyz?verbose").await?.text;
+        let metrics = api.get("/metrics").await?.text;
+        let command =
+            |shard| format!("orchestrator shards resume --shard {shard} --from earliest|latest|OFFSET");
+        let stopped = format!("saga_shards{{state=\"stopped\"}} {}", shards.len());
+        let all = shards.iter().all(|shard| told.contains(&command(shard))) && metrics.contains(&stopped);
+        Ok(all.then_some(()))
+    })
+    .await
+}
+
+async fn resume(stack: &Stack, shard: Shard, from: &str) -> Result<()> {
+    let number = shard.to_string();
+    let resumed =
+        shards_of(stack, &["resume", "--shard", &number, "--from", from, "--reason", REASON]).await?;
+    ensure!(resumed.0 == Some(0), "{resumed:?}");
+    Ok(())
+}
+
+/// Nothing stands still any more, and the audit has who let it go on.
+async fn all_go_on(stack: &Stack, api: &Api, resumed: usize) -> Result<()> {
+    eventually("it is ready again", SOON, async || {
+        let is_ready = api.get("/readyz").await?.json()?["status"] == "ready";
+        let metrics = api.get("/metrics").await?.text;
+        Ok((is_ready && metrics.contains(r#"saga_shards{state="stopped"} 0"#)).then_some(()))
+    })
+    .await?;
+    let audit = "SELECT reason AS text FROM audit WHERE verb = 'resume-shard'";
+    let audit = stack.sagas.texts(audit, vec![]).await?;
+    ensure!(audit.len() == resumed && audit.iter().all(|line| line.starts_with(REASON)), "{audit:?}");
+    Ok(())
 }
 
 async fn all_wait_for_payment(stack: &Stack) -> Result<()> {
