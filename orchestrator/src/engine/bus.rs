@@ -10,7 +10,7 @@ use messaging::{
 use tokio::sync::mpsc;
 
 use super::publisher::Publisher;
-use super::rebalance::{Rebalance, ToLane};
+use super::rebalance::{Rebalance, ToLane, watch_inbox};
 use super::{BATCH_INPUTS, GROUP, INBOX, WARM_UP_LIMIT};
 
 /// What the engine is connected to.
@@ -90,6 +90,11 @@ impl Bus {
         let limits = ConsumerLimits { batch_records: BATCH_INPUTS, queued_batches: 4 };
         let assignments = Arc::new(ToLane::new(to_lane, kafka.clone()));
         let (consumer, records) = Consumer::start(kafka, GROUP, &[INBOX], limits, assignments)?;
-        Ok(Self { records, rebalances, group: Arc::new(consumer), publisher })
+        let group: Arc<dyn Group> = Arc::new(consumer);
+        if let Err(error) = watch_inbox(kafka.clone(), Arc::downgrade(&group)) {
+            // An assignment asks all the same.
+            tracing::warn!(%error, "nobody looks whether {INBOX} is made again");
+        }
+        Ok(Self { records, rebalances, group, publisher })
     }
 }

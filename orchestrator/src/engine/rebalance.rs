@@ -1,7 +1,8 @@
 //! Between the consumer's thread, which learns of rebalances, and the lane, which claims shards.
 
-use std::sync::Arc;
+use std::io;
 use std::sync::mpsc as blocking;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use messaging::{Assignments, KafkaError, KafkaSettings, StartAt, topic_id};
@@ -9,11 +10,14 @@ use saga_defs::ids::Shard;
 use tokio::sync::mpsc;
 
 use super::INBOX;
+use super::bus::Group;
 
 /// How long the consumer's thread waits for the lane to let shards go. Nothing rests on it: the fence holds.
 pub const RELEASE_LIMIT: Duration = Duration::from_secs(30);
 /// How long the broker has to say which topic it is, before it is asked again.
 const TOPIC_LIMIT: Duration = Duration::from_secs(3);
+/// How often it is looked whether the topic is still the same one, while nothing is assigned.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long to wait then: a broker that refuses at once is not to be asked without a pause.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -81,6 +85,38 @@ fn answered(
     None
 }
 
+/// Looks now and then whether [`INBOX`] was made again, until the group is gone. A broker need not tell the group of it: one
+/// that finds the name again, with as many partitions, goes on at its old offsets, and those are other records' by then. An
+/// assignment asks which topic it is, so the group is joined anew.
+///
+/// A thread of its own, which nobody waits for: it may be asking a broker that is away when the process ends.
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn watch_inbox(kafka: KafkaSettings, group: Weak<dyn Group>) -> io::Result<()> {
+    let watch = move || {
+        let mut known = None;
+        while group.strong_count() > 0 {
+            // One that does not answer is asked the next time. Meanwhile nothing here keeps the group from being left.
+            let id = topic_id(&kafka, INBOX, TOPIC_LIMIT).ok().flatten();
+            if is_another(&mut known, id)
+                && let Some(group) = group.upgrade()
+            {
+                tracing::warn!("{INBOX} was deleted and made again; joining the group anew");
+                group.rejoin();
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    };
+    std::thread::Builder::new().name("inbox-topic".to_owned()).spawn(watch).map(drop)
+}
+
+/// Whether this is the id of another topic than the last one that was known.
+fn is_another(known: &mut Option<String>, id: Option<String>) -> bool {
+    let Some(id) = id else { return false };
+    known.replace(id).is_some_and(|before| known.as_ref() != Some(&before))
+}
+
 fn shards(partitions: &[(Arc<str>, i32)]) -> Vec<Shard> {
     partitions.iter().map(|(_, partition)| Shard(u16::try_from(*partition).unwrap_or(u16::MAX))).collect()
 }
@@ -123,6 +159,14 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    #[test]
+    fn a_topic_that_was_made_again_has_another_id() {
+        let mut known = None;
+        let answers = [None, Some("a"), None, Some("a"), Some("b"), Some("b"), None, Some("c")];
+        let seen = answers.map(|id| is_another(&mut known, id.map(str::to_owned)));
+        assert_eq!(seen, [false, false, false, false, true, false, false, true]);
+    }
 
     #[test]
     fn a_broker_that_does_not_say_which_topic_it_is_is_asked_again() {
