@@ -100,9 +100,9 @@ async fn work(
 }
 
 async fn ready_database(url: &SecretString, stop: &CancellationToken) -> Result<DatabaseConnection, Stopped> {
-    let database = open(url, PROGRAM, stop).await?;
+    let database = open(url, PROGRAM, |_| {}, stop).await?;
     let pending = || apply::pending::<Migrator>(&database);
-    wait_until_migrated("booking-worker migrate", pending, stop).await?;
+    wait_until_migrated("booking-worker migrate", pending, |_| {}, stop).await?;
     Ok(database)
 }
 
@@ -111,7 +111,7 @@ async fn ready_database(url: &SecretString, stop: &CancellationToken) -> Result<
 /// # Errors
 /// A migration failed, or `stop` came first.
 pub async fn migrate(database_url: &SecretString, stop: &CancellationToken) -> Result<(), DatabaseError> {
-    let database = open(database_url, PROGRAM, stop).await?;
+    let database = open(database_url, PROGRAM, |_| {}, stop).await?;
     apply::apply::<Migrator>(&database).await.map_err(DatabaseError::Migration)
 }
 
@@ -125,7 +125,7 @@ pub async fn set_capacity(
     capacity: i64,
     stop: &CancellationToken,
 ) -> Result<(), DatabaseError> {
-    let database = open(database_url, PROGRAM, stop).await?;
+    let database = open(database_url, PROGRAM, |_| {}, stop).await?;
     let set = store::set_capacity(&database, resource, capacity).await;
     set.map_err(|source| DatabaseError::Capacity { resource, capacity, source })
 }

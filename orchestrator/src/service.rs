@@ -22,6 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::bulk::Actions;
 use crate::api::hands::OwnHands;
+use crate::api::starting::{self, Starting};
 use crate::api::{self, Api, HttpLimits};
 use crate::bulk::driver::Driver;
 use crate::config::{self, Config};
@@ -60,7 +61,7 @@ const COUNT_BACKLOG: Duration = Duration::from_secs(10);
 /// # Errors
 /// A migration failed, or the process was told to stop first.
 pub async fn migrate(url: &SecretString, stop: &CancellationToken) -> anyhow::Result<()> {
-    let database = open(url, "orchestrator-migrate", stop).await?;
+    let database = open(url, "orchestrator-migrate", |_| {}, stop).await?;
     apply::apply::<Migrator>(&database).await.context("the orchestrator's migrations were not applied")
 }
 
@@ -86,19 +87,11 @@ async fn serve_measured(
         .await
         .with_context(|| format!("HTTP_ADDR: cannot listen on {}", config.http_addr))?;
     let address = listener.local_addr().context("the address listened on")?;
-    let Some(store) = ready_store(&config, &stop).await? else { return Ok(()) };
-    hear_clock(&store).await?;
-    let (registrar, plan) = registrar(&config, &store).await?;
-    let definitions = registrar.definitions().clone();
-    ready_tables(&store, config.shards).await?;
-    let Some(incarnation) = ready_broker(&config, &definitions, &plan, &stop).await? else { return Ok(()) };
-    // Not before its topics are there: what is published stays, and the topics it needs with it.
-    let published = registrar.publish_plan(plan).await;
-    published.map_err(|error| config::wrong_folder(&config.folders, error))?;
-    let waiting = |error: &ObtainError| tracing::warn!("waiting: {error}");
-    if registry::ready(&definitions.catalog(), &stop, waiting).await.is_err() {
-        return Ok(());
-    }
+    let (listener, starting) = (Arc::new(listener), Arc::new(Starting::default()));
+    let answering = starting::serve(listener.clone(), starting.clone(), metrics.clone());
+    tracing::info!("starting; /livez and /readyz are at http://{address}");
+    let Some(surroundings) = surroundings(&config, &starting, &stop).await? else { return Ok(()) };
+    let Surroundings { store, registrar, definitions, incarnation } = surroundings;
     let advertised: Arc<str> = advertised(&config, address).into();
     let reads =
         Reads::connect(&config.base.database_url).await.context("the API's connections to the database")?;
@@ -140,6 +133,7 @@ async fn serve_measured(
     let _beside = (tell_manager(&engine, &reads, &stop), look_for_pushes(&engine, &metrics));
     let kept = desk.keep(stop.clone());
     let looked_after = look_after(&config, &definitions, &store, reads, metrics.clone(), kept, &stop).await?;
+    drop(answering);
     announce(address);
     let watch = watch(&engine, || letters.is_finished(), &store, &stop);
     let served = api::serve(api, listener, stop.clone(), HttpLimits::default());
@@ -151,6 +145,45 @@ async fn serve_measured(
     engine.stop().await.context("the engine's lane panicked")?;
     letters.await.context("the dead-letter consumer panicked")??;
     died
+}
+
+/// What has to be there before the engine.
+struct Surroundings {
+    store: Store,
+    registrar: Registrar,
+    definitions: Definitions,
+    incarnation: String,
+}
+
+/// Waits for the database, the broker and the schema registry, and says for which; `None`: told to stop meanwhile.
+async fn surroundings(
+    config: &Config,
+    starting: &Starting,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Surroundings>> {
+    let Some(store) = ready_store(config, starting, stop).await? else { return Ok(None) };
+    starting.waits_for("database", "definitions are read");
+    hear_clock(&store).await?;
+    let (registrar, plan) = registrar(config, &store).await?;
+    let definitions = registrar.definitions().clone();
+    ready_tables(&store, config.shards).await?;
+    starting.waits_for("broker", "topics are looked at");
+    let Some(incarnation) = ready_broker(config, &definitions, &plan, starting, stop).await? else {
+        return Ok(None);
+    };
+    // Not before its topics are there: what is published stays, and the topics it needs with it.
+    let published = registrar.publish_plan(plan).await;
+    published.map_err(|error| config::wrong_folder(&config.folders, error))?;
+    starting.waits_for("registry", "the ids of schemas are asked for");
+    let waiting = |error: &ObtainError| {
+        tracing::warn!("waiting: {error}");
+        starting.waits_for("registry", error.to_string());
+    };
+    if registry::ready(&definitions.catalog(), stop, waiting).await.is_err() {
+        return Ok(None);
+    }
+    starting.waits_for("shards", "the engine starts");
+    Ok(Some(Surroundings { store, registrar, definitions, incarnation }))
 }
 
 /// Tells the service manager, if one started the process, when starts are taken, that the service lives, and that it stops.
@@ -339,12 +372,17 @@ async fn registrar(config: &Config, store: &Store) -> anyhow::Result<(Registrar,
     }
 }
 
-async fn ready_store(config: &Config, stop: &CancellationToken) -> anyhow::Result<Option<Store>> {
-    let Ok(database) = open(&config.base.database_url, "orchestrator-start", stop).await else {
+async fn ready_store(
+    config: &Config,
+    starting: &Starting,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Store>> {
+    let told = |waiting: &str| starting.waits_for("database", waiting);
+    let Ok(database) = open(&config.base.database_url, "orchestrator-start", told, stop).await else {
         return Ok(None);
     };
     let pending = async || apply::pending::<Migrator>(&database).await;
-    if wait_until_migrated("orchestrator migrate", pending, stop).await.is_err() {
+    if wait_until_migrated("orchestrator migrate", pending, told, stop).await.is_err() {
         return Ok(None);
     }
     let store = Store::connect(&config.base.database_url)
@@ -371,6 +409,7 @@ async fn ready_broker(
     config: &Config,
     definitions: &Definitions,
     plan: &Plan,
+    starting: &Starting,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<String>> {
     let published = definitions.all();
@@ -388,6 +427,7 @@ async fn ready_broker(
             Err(error) => {
                 let waiting = config::waiting_for_topics(error, &specs, &published, plan.definitions());
                 tracing::warn!("{waiting}");
+                starting.waits_for("broker", waiting);
             }
         }
         tokio::select! {

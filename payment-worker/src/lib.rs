@@ -123,9 +123,9 @@ async fn run(
 }
 
 async fn ready_database(url: &SecretString, stop: &CancellationToken) -> Result<DatabaseConnection, Stopped> {
-    let database = open(url, PROGRAM, stop).await?;
+    let database = open(url, PROGRAM, |_| {}, stop).await?;
     let pending = || apply::pending::<Migrator>(&database);
-    wait_until_migrated("payment-worker migrate", pending, stop).await?;
+    wait_until_migrated("payment-worker migrate", pending, |_| {}, stop).await?;
     Ok(database)
 }
 
@@ -134,6 +134,6 @@ async fn ready_database(url: &SecretString, stop: &CancellationToken) -> Result<
 /// # Errors
 /// A migration failed, or `stop` came first.
 pub async fn migrate(database_url: &SecretString, stop: &CancellationToken) -> Result<(), MigrateError> {
-    let database = open(database_url, PROGRAM, stop).await?;
+    let database = open(database_url, PROGRAM, |_| {}, stop).await?;
     apply::apply::<Migrator>(&database).await.map_err(MigrateError::Migration)
 }

@@ -43,6 +43,7 @@ mod sagas;
 mod server;
 mod stall;
 mod start;
+pub mod starting;
 mod strict_json;
 mod trace;
 mod verbs;
@@ -115,7 +116,7 @@ pub fn is_alive(health: &EngineHealth) -> bool {
 /// When the client for requests to other processes cannot be built.
 pub async fn serve(
     api: Api,
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     stop: CancellationToken,
     limits: HttpLimits,
 ) -> std::io::Result<()> {
@@ -132,7 +133,8 @@ pub async fn serve(
     });
     let table = routes::routes(&app, &limits);
     app.document.get_or_init(|| document::document(table.document()));
-    let served = server::run(table.finish(metrics), listener, stop.clone(), &limits);
+    let router = table.finish(metrics);
+    let served = server::run(move |request| router.clone().handle(request), listener, stop.clone(), &limits);
     tokio::join!(served, app.feed.run(stop));
     Ok(())
 }

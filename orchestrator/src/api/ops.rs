@@ -9,6 +9,7 @@ use participant::service::health::{self, Verdict, judge};
 use schemas::registry::Registry;
 use serde::Serialize;
 use utoipa::ToSchema;
+use warp::reply::Response;
 
 use super::app::App;
 use super::document::Problems;
@@ -16,10 +17,11 @@ use super::mount::Asked;
 use super::problem::{Answer, FieldError, Kind, Problem, json, with_body};
 use crate::asyncapi::{self, Partitions};
 use crate::engine::handle::EngineHealth;
+use crate::metrics::Metrics;
 use crate::store::queries::Reads;
 
 /// What somebody is told to wait who asks for readiness too early.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How the service is.
 #[derive(Serialize, ToSchema)]
@@ -116,7 +118,7 @@ fn shards(health: &EngineHealth) -> health::Check {
     health::Check { name: "shards", ok: read > 0 && stopped.is_empty(), needed: read == 0, detail }
 }
 
-fn verdict(status: &'static str, checks: Vec<health::Check>, verbose: bool) -> Answer {
+pub(super) fn verdict(status: &'static str, checks: Vec<health::Check>, verbose: bool) -> Answer {
     match judge(status, &checks) {
         Verdict::Not(wrong) => {
             let told = wrong.iter().map(|check| FieldError::new(check.name, &*check.detail)).collect();
@@ -138,8 +140,12 @@ fn verdict(status: &'static str, checks: Vec<health::Check>, verbose: bool) -> A
 pub(crate) async fn metrics(app: Arc<App>, _asked: Asked) -> Answer {
     // Looked at here and not by the loop that it is about: one that hangs could not say so.
     app.api.metrics.health(&app.api.engine.health());
-    let text = app.api.metrics.render();
-    Ok(with_body(StatusCode::OK, PROMETHEUS_TEXT, text.into()))
+    Ok(measured(&app.api.metrics))
+}
+
+/// What is measured, as an answer.
+pub(super) fn measured(metrics: &Metrics) -> Response {
+    with_body(StatusCode::OK, PROMETHEUS_TEXT, metrics.render().into())
 }
 
 /// This document.

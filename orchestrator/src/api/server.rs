@@ -22,7 +22,7 @@ use warp::reply::Response;
 
 use super::bodies::Bodies;
 use super::feed::EVENT_READERS;
-use super::mount::{HttpRequest, Router, drain};
+use super::mount::{HttpRequest, drain};
 use super::problem::{Kind, Problem};
 use super::stall::StallLimit;
 
@@ -77,15 +77,22 @@ impl Default for HttpLimits {
 /// How long to wait when no connection can be accepted, e.g. because no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `stop`, then closes the listener and returns when what is under way is answered, or after the limit.
-pub(crate) async fn run(router: Router, listener: TcpListener, stop: CancellationToken, limits: &HttpLimits) {
+/// Serves until `stop`, then lets go of the listener and returns when what is under way is answered, or after the limit.
+pub(crate) async fn run<A>(
+    handle: impl Fn(HttpRequest) -> A + Clone + Send + Sync + 'static,
+    listener: Arc<TcpListener>,
+    stop: CancellationToken,
+    limits: &HttpLimits,
+) where
+    A: Future<Output = Response> + Send + 'static,
+{
     let limit = limits.request;
     let bodies = Bodies::new(limits);
     let service = ServiceBuilder::new()
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(PropagateRequestIdLayer::x_request_id())
         .service(service_fn(move |request: HttpRequest| {
-            let answer = within(bodies.clone(), router.clone(), request);
+            let answer = within(bodies.clone(), handle.clone(), request);
             async move { Ok::<_, Infallible>(guarded(answer, limit).await) }
         }));
     let service = TowerToHyperService::new(service);
@@ -120,13 +127,15 @@ async fn accept(
     stop: &CancellationToken,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let slot = tokio::select! {
-        slot = Arc::clone(slots).acquire_owned() => slot.ok()?,
+        biased;
         () = stop.cancelled() => return None,
+        slot = Arc::clone(slots).acquire_owned() => slot.ok()?,
     };
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = stop.cancelled() => return None,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -143,12 +152,16 @@ async fn accept(
 }
 
 /// An answer, if there is room for the request's body until then.
-async fn within(bodies: Bodies, router: Router, request: HttpRequest) -> Response {
+async fn within<A: Future<Output = Response>>(
+    bodies: Bodies,
+    handle: impl Fn(HttpRequest) -> A,
+    request: HttpRequest,
+) -> Response {
     let Some(taken) = bodies.take(request.headers()) else {
         drain(request);
         return Bodies::no_room();
     };
-    let answer = router.handle(request).await;
+    let answer = handle(request).await;
     drop(taken);
     answer
 }

@@ -180,7 +180,7 @@ impl Service {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let served = tokio::spawn(serve(api, listener, stop.clone(), options.limits));
+        let served = tokio::spawn(serve(api, listener.into(), stop.clone(), options.limits));
         // Every client needs one, and only the first installation in a process succeeds.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();

@@ -12,32 +12,36 @@ use crate::retry::{Stopped, Waits};
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Connects to the worker's database (see [`crate::connect`]); waits until it is there, or until `stop`.
+/// Connects to the worker's database (see [`crate::connect`]); waits until it is there, or until `stop`. What it waits for is
+/// logged, and said to `told`.
 ///
 /// # Errors
 /// Stopped.
 pub async fn open(
     url: &SecretString,
     application: &str,
+    told: impl Fn(&str),
     stop: &CancellationToken,
 ) -> Result<DatabaseConnection, Stopped> {
     let mut waits = Waits::new(FIRST_WAIT, LONGEST_WAIT);
     loop {
         match connect(url, application).await {
             Ok(database) => return Ok(database),
-            Err(error) => tracing::warn!("waiting for the database (DATABASE_URL): {error}"),
+            Err(error) => say(&told, &format!("waiting for the database (DATABASE_URL): {error}")),
         }
         waits.wait(stop).await?;
     }
 }
 
-/// Waits until `pending` names no migration any more, or until `stop`. `how` is the command that would apply them.
+/// Waits until `pending` names no migration any more, or until `stop`. `how` is the command that would apply them. What it
+/// waits for is logged, and said to `told`.
 ///
 /// # Errors
 /// Stopped.
 pub async fn wait_until_migrated<F>(
     how: &str,
     pending: impl Fn() -> F,
+    told: impl Fn(&str),
     stop: &CancellationToken,
 ) -> Result<(), Stopped>
 where
@@ -48,10 +52,15 @@ where
         match pending().await {
             Ok(missing) if missing.is_empty() => return Ok(()),
             Ok(missing) => {
-                tracing::warn!("waiting for migrations, run `{how}`: missing {}", missing.join(", "))
+                say(&told, &format!("waiting for migrations, run `{how}`: missing {}", missing.join(", ")));
             }
-            Err(error) => tracing::warn!("waiting for the database (DATABASE_URL): {error}"),
+            Err(error) => say(&told, &format!("waiting for the database (DATABASE_URL): {error}")),
         }
         waits.wait(stop).await?;
     }
+}
+
+fn say(told: impl Fn(&str), waiting: &str) {
+    tracing::warn!("{waiting}");
+    told(waiting);
 }

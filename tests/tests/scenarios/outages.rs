@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tests::api::BookingRequest;
 use tests::load::{Accepted, End, Load};
 use tests::oracle::check;
-use tests::process::Program;
+use tests::process::{Program, Service};
 use tests::scenario::on_own_stack;
 use tests::stack::Options;
 use tests::wait::{SOON, eventually};
@@ -109,11 +109,38 @@ fn an_orchestrator_waits_for_a_broker_that_comes_later() {
             Ok(early.output()?.contains("waiting for the broker").then_some(()))
         })
         .await?;
+        // It lives, and says what it waits for, to whoever looks after it and to whoever wants something of it.
+        let at = early_address(&early)?;
+        let told = |path: &'static str| {
+            let asked = reqwest::get(format!("{at}{path}"));
+            async move {
+                let answer = asked.await?;
+                let (status, again) =
+                    (answer.status().as_u16(), answer.headers().get("retry-after").is_some());
+                anyhow::Ok((status, again, answer.text().await?))
+            }
+        };
+        let (live, ready, other) = (told("/livez").await?, told("/readyz").await?, told("/api/sagas").await?);
+        assert_eq!((live.0, ready.0, other.0), (200, 503, 503));
+        for (_, again, text) in [&ready, &other] {
+            ensure!(
+                *again && text.contains("not-ready") && text.contains("waiting for the broker"),
+                "{text}"
+            );
+        }
+        assert_eq!(told("/metrics").await?.0, 200);
         kafka.embedded()?.up()?;
         let saga = stack.adopt(early).await?.api.start_booking(&BookingRequest::default()).await?;
         stack.api()?.saga_is(saga, "completed").await?;
         Ok(())
     });
+}
+
+/// Where a service that starts answers already.
+fn early_address(service: &Service) -> Result<String> {
+    let output = service.output()?;
+    let at = output.split("/readyz are at ").nth(1).context("it does not say where it answers")?;
+    Ok(at.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 #[test]

@@ -165,15 +165,29 @@ fn no_log_and_no_error_has_a_password() {
             "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username=me\nsasl.password={SECRET}\n"
         );
         std::fs::write(&properties, lines)?;
-        for (number, program) in [Program::Orchestrator, Program::PaymentWorker].into_iter().enumerate() {
+        // Nobody is there for what these are sent to either.
+        let everywhere = environment(&[
+            ("RUST_LOG", "debug"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://me:{SECRET}@127.0.0.1:1")),
+            ("OTEL_EXPORTER_OTLP_HEADERS", &format!("authorization=Bearer {SECRET}")),
+            ("SCHEMA_REGISTRY_USER", "me"),
+            ("SCHEMA_REGISTRY_PASSWORD", SECRET),
+        ]);
+        let programs = [Program::Orchestrator, Program::BookingWorker, Program::PaymentWorker];
+        for (number, program) in programs.into_iter().enumerate() {
             let nobody = format!("postgres://saga:{SECRET}@127.0.0.1:1/saga");
             let mut no_database = stack.environment(program);
             no_database.insert("DATABASE_URL".to_owned(), nobody);
             let mut no_broker = stack.environment(program);
             no_broker.insert("KAFKA_PROPERTIES".to_owned(), properties.display().to_string());
-            for (told, waits) in [(no_database, "DATABASE_URL"), (no_broker, "KAFKA_BOOTSTRAP_SERVERS")] {
-                let mut told = told;
-                told.insert("RUST_LOG".to_owned(), "debug".to_owned());
+            let mut no_registry = stack.environment(program);
+            no_registry.insert("SCHEMA_REGISTRY_URL".to_owned(), "http://127.0.0.1:1".to_owned());
+            for (mut told, waits) in [
+                (no_database, "DATABASE_URL"),
+                (no_broker, "KAFKA_BOOTSTRAP_SERVERS"),
+                (no_registry, "SCHEMA_REGISTRY_URL"),
+            ] {
+                told.extend(everywhere.clone());
                 let log = folder.join(format!("{number}-{waits}.log"));
                 let service = Service::start(program, &["serve"], &told, &log)?;
                 tests::wait::eventually("it waits", SOON, async || {
