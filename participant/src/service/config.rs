@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
 use crate::service::program::{Read, USAGE};
-use crate::service::settings::{SettingError, Settings};
+use crate::service::settings::{Origin, SettingError, Settings, without_passwords};
 use crate::service::worker::{DATABASE_URL, KAFKA_BOOTSTRAP_SERVERS, WorkerSettings, with_causes};
 
 /// The sub-command.
@@ -30,7 +30,7 @@ pub(crate) fn command() -> Command {
         .value_parser(["text", "json"])
         .default_value("text")
         .help("How it is printed");
-    let print = "Prints every setting, its value and where that comes from; of secrets what may be seen";
+    let print = "Prints every setting and every OTEL_ variable that is set, with its value and where that comes from; of secrets what may be seen";
     let check = "Reads every setting and asks database and broker; exit code 2 for a wrong setting, 1 where nobody answers";
     Command::new(NAME)
         .about("Shows what the program is told, and whether it can work with that")
@@ -61,13 +61,29 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn printed(settings: &Settings) -> String {
-    let rows: Vec<[String; 3]> = settings
-        .shown()
-        .map(|(setting, value, origin)| {
-            [setting.name.to_owned(), value.unwrap_or_else(|| "-".to_owned()), origin.unwrap_or_default()]
+/// What OpenTelemetry reads of the environment, as far as it is set, and whether it is a secret: headers are what a collector
+/// knows its clients by. Their names are the standard's, and no program lists them all.
+fn telemetry() -> Vec<(String, String, bool)> {
+    let mut set: Vec<_> = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("OTEL_"))?;
+            let secret = name.ends_with("_HEADERS");
+            let shown =
+                if secret { "(secret)".to_owned() } else { without_passwords(&value.to_string_lossy()) };
+            Some((name, shown, secret))
         })
         .collect();
+    set.sort();
+    set
+}
+
+fn printed(settings: &Settings) -> String {
+    let own = settings.shown().map(|(setting, value, origin)| {
+        [setting.name.to_owned(), value.unwrap_or_else(|| "-".to_owned()), origin.unwrap_or_default()]
+    });
+    let telemetry =
+        telemetry().into_iter().map(|(name, value, _)| [name, value, Origin::Environment.to_string()]);
+    let rows: Vec<[String; 3]> = own.chain(telemetry).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let (names, values) = (width(0), width(1));
     let lines = rows.iter().map(|[name, value, origin]| {
@@ -77,12 +93,13 @@ fn printed(settings: &Settings) -> String {
 }
 
 fn printed_json(settings: &Settings) -> String {
-    let all: Vec<_> = settings
-        .shown()
-        .map(|(setting, value, origin)| {
-            json!({"name": setting.name, "value": value, "origin": origin, "secret": setting.secret})
-        })
-        .collect();
+    let own = settings.shown().map(|(setting, value, origin)| {
+        json!({"name": setting.name, "value": value, "origin": origin, "secret": setting.secret})
+    });
+    let telemetry = telemetry().into_iter().map(|(name, value, secret)| {
+        json!({"name": name, "value": value, "origin": Origin::Environment.to_string(), "secret": secret})
+    });
+    let all: Vec<_> = own.chain(telemetry).collect();
     json!({"settings": all}).to_string()
 }
 

@@ -258,7 +258,7 @@ impl Layer {
 
 /// A value in which addresses have no passwords any more, whoever wrote them there: of each, with a scheme or without, what
 /// comes before its last `@` is not shown.
-fn without_passwords(value: &str) -> String {
+pub(crate) fn without_passwords(value: &str) -> String {
     let parts = value.split_inclusive([' ', ',']).map(|part| match part.rfind('@') {
         Some(end) => {
             let scheme = part.find("://").map_or(0, |at| at + 3).min(end);

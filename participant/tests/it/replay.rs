@@ -101,7 +101,7 @@ async fn a_command_and_its_compensation_in_one_batch_happen_in_order() {
     let stack = Stack::start().await;
     let sagas: Vec<_> = (0..20).map(|_| new_saga()).collect();
     let commands: Vec<TestCommand> = sagas.iter().flat_map(|saga| [put(*saga, "x"), take(*saga)]).collect();
-    // Sent before anybody reads: one batch.
+    // Sent before anybody reads: a batch, or a few where the first answer to a fetch is short.
     stack.send_commands(&commands).await;
     let shop = Shop::new();
     let running = shop.run(&stack);
@@ -118,7 +118,9 @@ async fn a_command_and_its_compensation_in_one_batch_happen_in_order() {
             .collect();
         assert_eq!(of_saga, [put(*saga, "").id(), take(*saga).id()]);
     }
-    assert_eq!(*shop.batches.lock().unwrap(), [20], "each round is one call");
+    let calls = shop.batches.lock().unwrap().clone();
+    assert_eq!(calls.iter().sum::<usize>(), sagas.len());
+    assert!(calls.len() <= 4, "each round of a batch is one call: {calls:?}");
     running.stop().await;
 }
 

@@ -41,6 +41,8 @@ fn what_a_program_was_told_is_printed_with_where_that_comes_from() {
             ("DATABASE_URL_FILE", held.to_str().context("a path")?),
             ("PAYMENT_GATEWAY_URL", &format!("https://me:{SECRET}@bank:8443/{SECRET}?key={SECRET}")),
             ("SCHEMA_REGISTRY_PASSWORD", SECRET),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://me:{SECRET}@collector:4317")),
+            ("OTEL_EXPORTER_OTLP_HEADERS", &format!("authorization=Bearer {SECRET}")),
         ]);
         let config = file.to_str().context("a path")?;
         let print = ["--config", config, "config", "print", "--topic-partitions", "12"];
@@ -66,6 +68,8 @@ fn what_a_program_was_told_is_printed_with_where_that_comes_from() {
         PAYMENT_GATEWAY_URL https://bank:8443/… environment
         SIMULATED_LATENCY_MS 0 default
         ALLOW_FORCED_OUTCOMES false default
+        OTEL_EXPORTER_OTLP_ENDPOINT http://***@collector:4317 environment
+        OTEL_EXPORTER_OTLP_HEADERS (secret) environment
         ");
         assert_eq!(code, 0);
         let as_json = [&print[..], &["--format", "json"]].concat();
